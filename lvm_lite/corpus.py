@@ -14,7 +14,7 @@ import numpy as np
 
 from .files import atomic_write, sha256
 
-# %% ../nbs/10_corpus.ipynb #1fbdf653
+# %% ../nbs/10_corpus.ipynb #d11b8403
 class CorpusWriter:
     "Writes the shards of a corpus, then its manifest."
 
@@ -27,7 +27,11 @@ class CorpusWriter:
                 ):
         if not 0 < vocab_size <= 65_536: raise ValueError(f"vocab_size {vocab_size} does not fit 16-bit tokens")
         self.path, self.length, self.vocab_size = Path(path), length, vocab_size
-        self.tokenizer, self.provenance = tokenizer, provenance or {}
+        self.header = dict(version=VERSION, length=length, vocab_size=vocab_size, tokenizer=tokenizer, provenance=provenance or {})
+        header = self.path / "header.json"
+        if not header.exists(): _write_json(header, self.header)
+        elif lines := _differences(json.loads(header.read_text()), self.header):
+            raise ValueError(f"{path} was begun otherwise; remove it or write elsewhere:\n  " + "\n  ".join(lines))
 
     def _files(self, source, shard): return [self.path / source / f"{shard:05}{suffix}" for suffix in (".u16", ".json")]
 
@@ -57,13 +61,15 @@ class CorpusWriter:
         for note in sorted(self.path.glob("*/[0-9]*.json")):
             sources.setdefault(note.parent.name, []).append(dict(file=f"{note.parent.name}/{note.stem}.u16", **json.loads(note.read_text())))
         if not sources: raise ValueError(f"{self.path}: nothing was written")
-        _write_json(self.path / "manifest.json", dict(version=VERSION, length=self.length, vocab_size=self.vocab_size,
-                                                      tokenizer=self.tokenizer, provenance=self.provenance, sources=sources))
+        _write_json(self.path / "manifest.json", dict(**self.header, sources=sources))
 
 VERSION = 1
 
 def _write_json(path, value):
     with atomic_write(path) as p: p.write_text(json.dumps(value, indent=1) + "\n")
+
+def _differences(old: dict, new: dict) -> list[str]:
+    return [f"{k}: {old.get(k)!r} there, {new.get(k)!r} now" for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k)]
 
 # %% ../nbs/10_corpus.ipynb #f37648e5
 def _stir(half, key):
