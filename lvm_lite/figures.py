@@ -200,7 +200,7 @@ def _plain(x):
     if isinstance(x, float): return x if math.isfinite(x) else None
     return x if isinstance(x, (str, int, bool, type(None))) else str(x)
 
-# %% ../nbs/19_figures.ipynb #1a574d82
+# %% ../nbs/19_figures.ipynb #7a67e093
 def save_figure(name: str,          # "fig03": figures/fig03.png and figures/fig03.json
                 fig: Figure,
                 numbers: dict,      # what the figure shows, as numbers
@@ -210,8 +210,8 @@ def save_figure(name: str,          # "fig03": figures/fig03.png and figures/fig
                 protocol: str = "", # how it was measured: pairs in the prompt, samples, top-k, temperature, resize
                 pdf: bool = False,  # a PDF as well
                 folder: str | Path | None = None, # figures/ of the checkout
-               ) -> Path:
-    "Write the figure and its JSON; returns the picture's path."
+               ):
+    "Write the figure and its JSON."
     folder = Path(folder or (checkout() or Path.cwd()) / "figures")
     record = dict(name=name, profile=profile, seed=seed, parameters=parameters, protocol=protocol, numbers=numbers,
                   weights={k: weights_hash(v) if Path(v).exists() else str(v) for k, v in weights.items()}, **provenance())
@@ -221,7 +221,6 @@ def save_figure(name: str,          # "fig03": figures/fig03.png and figures/fig
     if pdf:
         with atomic_write(folder / f"{name}.pdf") as path: fig.savefig(path, metadata=dict(CreationDate=None, Creator=None, Producer=None))
     with atomic_write(folder / f"{name}.json") as path: path.write_text(text + "\n", encoding="utf-8")
-    return folder / f"{name}.png"
 
 # %% ../nbs/19_figures.ipynb #f288670a
 KEYS = ("name", "profile", "seed", "parameters", "protocol", "numbers", "weights", "commit", "versions", "device", "seconds")

@@ -1,0 +1,87 @@
+"What the runner's notebook cannot show about itself: an interrupted run, the command, and the figures that lie in figures/."
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+
+from lvm_lite.figures import read_figure
+
+root = Path(__file__).resolve().parent.parent
+
+
+def write_notebook(path, *cells):
+    "A paper notebook of a profile and these cells."
+    first = new_code_cell('profile = "sample"', metadata=dict(tags=["parameters"]))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(new_notebook(cells=[first, *map(new_code_cell, cells)], metadata=dict(kernelspec=dict(name="python3", language="python", display_name="python3"))), path)
+
+
+script = """
+import sys
+from pathlib import Path
+from lvm_lite.reproduce import Step, reproduce
+steps = [Step("quick", "", notebook="paper/quick", outputs=("figures/quick.txt",)),
+         Step("slow", "", notebook="paper/slow", inputs=("quick",), outputs=("figures/slow.txt",))]
+results = reproduce("sample", root=Path(sys.argv[1]), steps=steps)
+print({name: r[0] for name, r in results.items()})
+"""
+
+
+def test_interruption_keeps_what_was_done_and_leaves_no_half(tmp_path):
+    (tmp_path / "settings.ini").write_text("[sample]\n")
+    write_notebook(tmp_path / "nbs/paper/quick.ipynb", 'open("figures/quick.txt", "w").write("done")')
+    write_notebook(tmp_path / "nbs/paper/slow.ipynb", """
+from lvm_lite.files import atomic_write
+import os, time
+with atomic_write("figures/slow.txt") as path:
+    path.write_text("half")
+    open("runs/pid", "w").write(str(os.getpid()))
+    time.sleep(float(os.environ["NAP"]))""")
+    run = lambda nap: subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], env={**os.environ, "NAP": nap}, stdout=subprocess.PIPE,
+                                       stderr=subprocess.STDOUT, text=True, start_new_session=True)
+    process = run("600")
+    pid = tmp_path / "runs/pid"
+    for _ in range(600):
+        if pid.exists() and pid.read_text(): break
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)  # what Ctrl-C does
+    process.communicate(timeout=60)
+    assert process.returncode != 0
+    for _ in range(100):  # the kernel is gone too
+        if not Path(f"/proc/{pid.read_text()}").exists(): break
+        time.sleep(0.1)
+    else: pytest.fail("the kernel still runs")
+    assert [p.name for p in (tmp_path / "figures").iterdir() if p.is_file()] == ["quick.txt"]
+    out, _ = run("0").communicate(timeout=120)
+    assert "{'quick': 'unchanged', 'slow': 'made'}" in out, out
+
+
+def test_every_figure_has_its_provenance():
+    found = sorted((root / "figures").glob("*.json"))
+    assert found, "figures/ holds no figure"
+    for path in found:
+        assert read_figure(path)["name"] == path.stem
+    assert {p.stem for p in (root / "figures").glob("*.png")} == {p.stem for p in found}, "a picture without its numbers"
+
+
+def test_tables_hold_the_papers_numbers():
+    sizes = json.loads((root / "figures/table1.json").read_text())["numbers"]
+    assert {k: sizes[k]["parameters"] for k in ("300M", "600M", "1B", "3B", "7B")} == {
+        "300M": 290_968_576, "600M": 648_396_288, "1B": 1_147_119_616, "3B": 3_274_742_400, "7B": 6_544_199_680}
+    stages = json.loads((root / "figures/table2.json").read_text())["numbers"]["paper"]
+    assert [stages[s]["tokens_per_step"] for s in ("pretrain", "finetune")] == [2_097_152, 2_097_152]
+    assert [round(stages[s]["tokens"] / 1e9, 1) for s in ("pretrain", "finetune")] == [262.4, 32.8]
+
+
+def test_command_answers_in_one_line():
+    run = lambda *args: subprocess.run([sys.executable, "-c", "from lvm_lite.cli import main; import sys; sys.exit(main())", *args], cwd=root, capture_output=True, text=True)
+    wrong = run("reproduce", "--profile", "smaple")
+    assert (wrong.returncode, wrong.stderr) == (2, "lvm-lite reproduce: unknown profile 'smaple'; known: sample, paper\n")
+    assert run("reproduce", "--list").returncode == 0
