@@ -54,12 +54,16 @@ def decode_palette(image: np.ndarray,               # (..., H, W, 3) uint8, or f
         best[nearer], out[nearer] = distance[nearer], k
     return out
 
-# %% ../nbs/02_tasks.ipynb #4682ad57
-def view_image(scene: Scene, seed) -> np.ndarray: return scene.image
+# %% ../nbs/02_tasks.ipynb #848c732f
+def view_image(scene: Scene, seed: int | tuple) -> np.ndarray:
+    "The picture."
+    return scene.image
 
-def view_segmentation(scene: Scene, seed) -> np.ndarray: return draw_palette(scene.classes)
+def view_segmentation(scene: Scene, seed: int | tuple) -> np.ndarray:
+    "The classes in `PALETTE`."
+    return draw_palette(scene.classes)
 
-# %% ../nbs/02_tasks.ipynb #567155e6
+# %% ../nbs/02_tasks.ipynb #e386c973
 GREY = np.array([0.2989, 0.5870, 0.1140], np.float32)
 
 def grey(image: np.ndarray # (..., H, W, 3) uint8
@@ -67,9 +71,11 @@ def grey(image: np.ndarray # (..., H, W, 3) uint8
     "The luma of `image` in all three channels, uint8."
     return np.repeat(np.rint(image @ GREY).astype(np.uint8)[..., None], 3, -1)
 
-def view_grey(scene: Scene, seed) -> np.ndarray: return grey(scene.image)
+def view_grey(scene: Scene, seed: int | tuple) -> np.ndarray:
+    "The picture without colour."
+    return grey(scene.image)
 
-# %% ../nbs/02_tasks.ipynb #3e5b7ca1
+# %% ../nbs/02_tasks.ipynb #673120df
 def draw_depth(depth: np.ndarray) -> np.ndarray:
     "Nearness (..., H, W) in [0, 1] as a grey picture, uint8; 255 is nearest."
     return np.repeat(np.rint(np.clip(depth, 0, 1) * 255).astype(np.uint8)[..., None], 3, -1)
@@ -80,9 +86,11 @@ def decode_depth(image: np.ndarray # (..., H, W, 3) uint8, or float in [0, 1]
     image = np.asarray(image)
     return image.mean(-1, dtype=np.float32) / np.float32(1 if image.dtype.kind == "f" else 255)
 
-def view_depth(scene: Scene, seed) -> np.ndarray: return draw_depth(scene.depth)
+def view_depth(scene: Scene, seed: int | tuple) -> np.ndarray:
+    "Nearness in grey."
+    return draw_depth(scene.depth)
 
-# %% ../nbs/02_tasks.ipynb #c78695bd
+# %% ../nbs/02_tasks.ipynb #de28df7e
 def edges(image: np.ndarray, # (H, W, 3) uint8
           low: float = 60, high: float = 160, # Canny's thresholds on Sobel's gradient
          ) -> np.ndarray:
@@ -93,9 +101,11 @@ def edges(image: np.ndarray, # (H, W, 3) uint8
     lines = cv2.dilate(lines, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width)))
     return np.repeat(cv2.GaussianBlur(lines, (0, 0), size / 128)[..., None], 3, -1)
 
-def view_edges(scene: Scene, seed) -> np.ndarray: return edges(scene.image)
+def view_edges(scene: Scene, seed: int | tuple) -> np.ndarray:
+    "The picture's edges."
+    return edges(scene.image)
 
-# %% ../nbs/02_tasks.ipynb #2715605b
+# %% ../nbs/02_tasks.ipynb #987c808f
 def hole(shape: tuple[int, int], # H, W
          seed: int | tuple,
         ) -> np.ndarray:
@@ -111,7 +121,8 @@ def hole(shape: tuple[int, int], # H, W
     kept = rng.random((-(-h // patch), -(-w // patch))) < 0.5
     return ~kept.repeat(patch, 0).repeat(patch, 1)[:h, :w]
 
-def view_masked(scene: Scene, seed) -> np.ndarray:
+def view_masked(scene: Scene, seed: int | tuple) -> np.ndarray:
+    "The picture with a `hole` in black."
     return np.where(hole(scene.image.shape[:2], seed)[..., None], np.uint8(0), scene.image)
 
 # %% ../nbs/02_tasks.ipynb #4b47e6c9
