@@ -135,7 +135,7 @@ def curves(lines: dict,           # label -> values, or (steps, values)
     if len(lines) > 1: ax.legend(frameon=False, fontsize=8)
     return fig
 
-# %% ../nbs/19_figures.ipynb #704c251e
+# %% ../nbs/19_figures.ipynb #083daa9f
 def table(columns: list,    # heads
           rows: list,       # rows of cells, shown by `str`
           caption: str = "",
@@ -144,8 +144,8 @@ def table(columns: list,    # heads
     for row in rows:
         if len(row) != len(columns): raise ValueError(f"a row of {len(row)} cells in a table of {len(columns)} columns: {row}")
     cells = [list(map(str, row)) for row in [columns, *rows]]
-    letter, line, pad = 6.6, 22, 18  # dots
-    widths = [max(len(row[i]) for row in cells) * letter + pad for i in range(len(columns))]
+    letter, line, pad = 6.6, 22, 18  # dots; the bold head is wider
+    widths = [max(len(row[i]) * letter * (1.15 if row is cells[0] else 1) for row in cells) + pad for i in range(len(columns))]
     wrapped = _wrap(caption, int(sum(widths) / letter))
     below = (wrapped.count("\n") + 1) * 15 + 10 if caption else 0
     width, height = sum(widths) + pad, len(cells) * line + 12

@@ -1,4 +1,6 @@
-"README.md is nbs/index.ipynb as Markdown: `python tests/readme.py` writes it, a test compares it."
+"""README.md is nbs/index.ipynb as Markdown: `python tests/readme.py` writes it, a test compares it.
+
+The index's two tables of notebooks are filled in first, from the title and subtitle of each notebook."""
 import json
 import re
 from pathlib import Path
@@ -30,5 +32,33 @@ def readme() -> str:
     return "\n".join(parts)
 
 
+def with_maps(text: str) -> str:
+    "A cell's text with the rows of its tables of notebooks made anew."
+    def first(path):
+        source = "".join(json.loads(path.read_text(encoding="utf-8"))["cells"][0]["source"])
+        title, _, subtitle = source.partition("\n")
+        return title.lstrip("# ").strip(), subtitle.strip().lstrip("> ")
+    def table(head, pattern, column):
+        nonlocal text
+        found = sorted((root / "nbs").glob(pattern))
+        rows = "".join(f"| [{p.stem}]({p.relative_to(root / 'nbs').as_posix()}) | {first(p)[column]} |\n" for p in found)
+        text = re.sub(rf"(\| {head} \|\n\|---\|---\|\n)(\|.*\n|MAP\n)*", lambda m: m[1] + rows, text)
+    table(r"notebook \| what it gives", "[0-9]*.ipynb", 1)
+    table(r"paper notebook \| what it draws", "paper/*.ipynb", 0)
+    return text
+
+
+def update_index():
+    "Fill the index's tables; the notebook is rewritten only if that changed something."
+    path = root / "nbs/index.ipynb"
+    old = path.read_text(encoding="utf-8")
+    notebook = json.loads(old)
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "markdown": cell["source"] = with_maps("".join(cell["source"])).splitlines(keepends=True)
+    new = json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+    if new != old: path.write_text(new, encoding="utf-8")
+
+
 if __name__ == "__main__":
+    update_index()
     (root / "README.md").write_text(readme(), encoding="utf-8")
