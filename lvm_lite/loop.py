@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['read_log', 'fit']
 
-# %% ../nbs/07_loop.ipynb #99d59bfa
+# %% ../nbs/07_loop.ipynb #7007e94e
 import json
 import math
 import signal
@@ -16,7 +16,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 from orbax.checkpoint import v1 as ocp
 from tqdm import tqdm
 

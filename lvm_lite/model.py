@@ -5,8 +5,7 @@
 # %% auto #0
 __all__ = ['rms_norm', 'rotary', 'rotate', 'Block', 'Llama', 'check_tokens', 'abstract_model', 'count_parameters', 'token_losses']
 
-# %% ../nbs/13_model.ipynb #bb1e1f5f
-from dataclasses import replace
+# %% ../nbs/13_model.ipynb #fe1176f1
 from functools import partial
 
 import jax
@@ -14,7 +13,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from .attention import attention
-from .settings import MODELS, ModelConfig
+from .settings import ModelConfig
 
 # %% ../nbs/13_model.ipynb #af4bd5c0
 def rms_norm(x,          # (..., D)

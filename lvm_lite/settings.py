@@ -100,14 +100,14 @@ def checkout() -> Path | None:
     root = Path(__file__ if "__file__" in globals() else Path.cwd() / "lvm_lite").resolve().parent.parent
     return next((r for r in (root, Path.cwd(), Path.cwd().parent) if (r / "settings.ini").exists() and (r / "nbs").is_dir()), None)
 
-# %% ../nbs/00_settings.ipynb #1f4baf39
+# %% ../nbs/00_settings.ipynb #42acb8e9
 @dataclass(frozen=True)
 class Profile:
     "A run's scale: which model, which tokenizer, how much data, and the stages."
     name: str
     model: str = "sample-xs"     # a name of `MODELS`
     tokenizer: str = "sample"    # "sample", a directory or a safetensors file
-    image_size: int = 64         # pixels a side
+    image_size: int = 32         # pixels a side
     seed: int = 0
     sentences: int = 800         # sentences in the corpus of the `sample` world
     level: str = "colour"        # difficulty of the sample world
@@ -129,9 +129,9 @@ def _override(obj, section, where: str):
         except ValueError: raise ValueError(f"[{where}] {k} = {v!r} is not a {known[k].__name__}") from None
     return replace(obj, **{k: cast(k, v) for k, v in section.items()})
 
-# %% ../nbs/00_settings.ipynb #8830c4be
+# %% ../nbs/00_settings.ipynb #9c00d1b4
 SAMPLE = {
-    "sample": dict(model="sample-xs", tokenizer="sample", image_size="64", seed="0", sentences="800", level="colour"),
+    "sample": dict(model="sample-xs", tokenizer="sample", image_size="32", seed="0", sentences="800", level="colour"),
     "sample.pretrain": dict(steps="600", batch_size="128", base_learning_rate="2e-3", final_learning_rate="2e-4", warmup_steps="50"),
     "sample.finetune": dict(steps="300", batch_size="8", base_learning_rate="1e-3", final_learning_rate="1e-4"),
 }
