@@ -26,8 +26,8 @@ $(STAMP): pyproject.toml constraints.txt
 reproduce: $(STAMP) ## the figures of PROFILE, only what changed
 	$(BIN)/lvm-lite reproduce --profile $(PROFILE)
 
-test: $(STAMP) ## every notebook and the tests of the repository
-	$(BIN)/python -m pytest
+test: $(STAMP) ## every notebook and the tests of the repository, in two processes
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 export: $(STAMP) ## write lvm_lite/ from nbs/
 	$(BIN)/nbdev-export

@@ -4,3 +4,9 @@ import os
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["MPLBACKEND"] = "agg"
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
+
+
+def pytest_collection_modifyitems(items):
+    "Begin with the notebooks that train and compile, so that two processes end together."
+    slow = ("16_train", "14_generation", "09_tokenizer", "13_model", "12_attention", "21_reproduce", "interruption")
+    items.sort(key=lambda item: next((i for i, name in enumerate(slow) if name in item.name), len(slow)))

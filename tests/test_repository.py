@@ -20,6 +20,7 @@ from packaging.utils import canonicalize_name
 sys.path.insert(0, str(Path(__file__).parent))
 from readme import readme
 
+pytestmark = pytest.mark.xdist_group("repository")  # one process: the copy and the wheel are made once
 root = Path(__file__).resolve().parent.parent
 project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
 notebooks = sorted(p for p in (root / "nbs").rglob("*.ipynb") if not any(x.startswith((".", "_")) for x in p.relative_to(root).parts))
