@@ -6,8 +6,8 @@
 __all__ = ['STEPS', 'Step', 'in_order', 'notebook_parameters', 'parse_value', 'step_parameters', 'code_of', 'modules_of',
            'fingerprint', 'reproduce', 'summary']
 
-# %% ../nbs/21_reproduce.ipynb #a84dcfc3
-import ast, configparser, hashlib, json, os, re, subprocess, sys, time
+# %% ../nbs/21_reproduce.ipynb #1237f277
+import ast, configparser, hashlib, json, re, shutil, subprocess, sys, time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -33,10 +33,19 @@ class Step:
 def _figure(name: str, does: str, *inputs: str) -> Step:
     return Step(name, does, notebook=f"paper/{name}", inputs=inputs, outputs=(f"figures/{name}.png", f"figures/{name}.json"))
 
-# %% ../nbs/21_reproduce.ipynb #02ea4bf7
+# %% ../nbs/21_reproduce.ipynb #5f82cec0
 STEPS = [
     _figure("table1", "Table 1: the four model sizes, parameters counted"),
     _figure("table2", "Table 2: the two training stages, tokens counted"),
+    _figure("fig01", "Figure 1: single-pair prompts"),
+    Step("corpus", "the sample world as tokens, for training and held out", function="pretokenize.make_corpora",
+         outputs=("runs/{profile}/corpus", "runs/{profile}/heldout")),
+    Step("pretrain", "stage 1, single images", function="train.pretrain", inputs=("corpus",), outputs=("runs/{profile}/pretrain",)),
+    Step("finetune", "stage 2, sentences of 16 images", function="train.finetune", inputs=("corpus", "pretrain"), outputs=("runs/{profile}/finetune",)),
+    _figure("training", "the losses of both stages, beside unigram and copy", "finetune"),
+    _figure("fig03", "Figure 3: five tasks by three-pair prompts", "finetune"),
+    _figure("fig12", "Figure 12, its 16-frame half", "finetune"),
+    _figure("results", "every task scored, beside the oracle and two copies", "finetune"),
 ]
 
 # %% ../nbs/21_reproduce.ipynb #f9683dee
@@ -196,7 +205,17 @@ def _run_function(step: Step, profile: str, parameters: dict, root: Path):
         lines = log.read_text(errors="replace").strip().splitlines() or [f"ended with code {p.returncode}"]
         raise RuntimeError("\n".join([lines[-1], *lines[-8:], f"(all of it in {log.relative_to(root)})"]))
 
-# %% ../nbs/21_reproduce.ipynb #dffe73ab
+# %% ../nbs/21_reproduce.ipynb #880fc34f
+def _start_over(plan: _Plan, step: Step, force: bool):
+    """An interrupted step goes on where it stopped, but only if all that it reads is as it was when it began; otherwise, what is there was
+    made from something else and is removed."""
+    begun = plan.root / "runs" / plan.profile / f".{step.name}.json"
+    reads = json.dumps(plan.reads(step), sort_keys=True)
+    if not force and begun.exists() and begun.read_text() == reads: return
+    for path in plan.outputs(step): shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    begun.write_text(reads)
+
+# %% ../nbs/21_reproduce.ipynb #fea34231
 def _tasks(plan: _Plan, results: dict, force: bool):
     "The steps as doit's tasks; what happened goes into `results`, name -> (state, seconds, message)."
     def unchanged(step, task, values):
@@ -209,6 +228,7 @@ def _tasks(plan: _Plan, results: dict, force: bool):
         start = time.time()
         print(f"{step.name:12} …", flush=True)
         try:
+            if step.function: _start_over(plan, step, force)
             (_run_notebook if step.notebook else _run_function)(step, plan.profile, plan.parameters[step.name], plan.root)
             if missing := [k for k, v in plan.made(step).items() if not v]: raise RuntimeError(f"it ended well and made no {', '.join(missing)}")
         except Exception as e:

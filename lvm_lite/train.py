@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['CLIP', 'schedule', 'decayed', 'optimizer', 'train_step', 'train', 'answer_images', 'baselines', 'heldout_losses',
-           'run_stage', 'pretrain', 'finetune']
+           'run_stage', 'describe_training', 'pretrain', 'finetune']
 
-# %% ../nbs/16_train.ipynb #7f6fba9b
+# %% ../nbs/16_train.ipynb #c6602772
 import re
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +19,7 @@ import optax
 
 from .checkpoints import load_model, save_model
 from .corpus import Corpus
-from .loop import fit
+from .loop import fit, read_log
 from .model import Llama, token_losses
 from .settings import ModelConfig, Stage, load_profile
 from .tasks import TASKS
@@ -121,7 +121,7 @@ def heldout_losses(model: Llama, heldout: Corpus, batch_size: int = 4, dtype=jnp
         result[source.name] = float(losses[:, answer_images(source.name, losses.shape[1])].mean())
     return result
 
-# %% ../nbs/16_train.ipynb #ab804581
+# %% ../nbs/16_train.ipynb #d5dda146
 def run_stage(profile: str, stage: str, before: str | None = None, root: str | Path = "runs"):
     "Train one stage of a profile into `root/profile/stage`, from the model of the stage `before` or from fresh weights."
     p = load_profile(profile)
@@ -133,6 +133,14 @@ def run_stage(profile: str, stage: str, before: str | None = None, root: str | P
     model, _ = train(model, corpus, p.stage(stage), folder / stage, seed=p.seed, evaluate=evaluate, evaluate_every=every, save_every=every)
     save_model(model, folder / stage / "model")
 
+def describe_training(directory: str | Path, profile) -> str:
+    "One sentence that says what trained a model, for the caption of a picture: from the logs of its stages, or its directory's name."
+    logs = {stage: read_log(Path(directory).parent.parent / stage) for stage in ("pretrain", "finetune")}
+    if not all(logs.values()): return f"Model {Path(directory).name}."
+    minutes = sum(line["seconds"] for log in logs.values() for line in log) / 60
+    return f"Short training: {profile.model}, {' + '.join(str(log[-1]['step']) for log in logs.values())} steps, {minutes:.1f} minutes."
+
+# %% ../nbs/16_train.ipynb #a09e72de
 def pretrain(profile: str): run_stage(profile, "pretrain")
 
 def finetune(profile: str): run_stage(profile, "finetune", before="pretrain")
