@@ -56,14 +56,16 @@ def sha256(path: str | Path) -> str:
     "The SHA-256 of a file's bytes, 64 hexadecimal digits."
     with open(path, "rb") as f: return hashlib.file_digest(f, "sha256").hexdigest()
 
-# %% ../nbs/06_files.ipynb #82f2bd05
+# %% ../nbs/06_files.ipynb #00a0e244
 def write_safetensors(path: str | Path,
                       tensors: dict, # name -> array (NumPy or JAX; bfloat16 too)
                       metadata: dict[str, str] | None = None # strings that travel in the header
                      ):
     "Writes `tensors` to one safetensors file, atomically."
     arrays = {k: np.asarray(v, order="C") for k, v in tensors.items()}
-    with atomic_write(path) as p: save_file(arrays, p, metadata)
+    with atomic_write(path) as p:
+        save_file(arrays, p, metadata)
+        p.chmod(0o644)  # the library makes files that only their owner can read
 
 # %% ../nbs/06_files.ipynb #bfe9d7bf
 @contextmanager
