@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: all install reproduce test export clean readme constraints wheel help
+.PHONY: all install reproduce test tokenizer export clean readme constraints wheel help
 .DEFAULT_GOAL := all
 
 all: reproduce ## install, then draw every table and figure of PROFILE (sample) that is out of date
@@ -28,6 +28,10 @@ reproduce: $(STAMP) ## the figures of PROFILE, only what changed
 
 test: $(STAMP) ## every notebook and the tests of the repository, in two processes
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+tokenizer: $(STAMP) ## train the sample tokenizer anew into data/tokenizer: 40 minutes
+	@mkdir -p figures/runs
+	$(BIN)/papermill nbs/train/tokenizer.ipynb figures/runs/tokenizer.ipynb -p train True
 
 export: $(STAMP) ## write lvm_lite/ from nbs/
 	$(BIN)/nbdev-export
