@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: all install reproduce test tokenizer export clean readme constraints wheel help
+.PHONY: all install reproduce test tokenizer parity bench export clean readme constraints wheel help
 .DEFAULT_GOAL := all
 
 all: reproduce ## install, then draw every table and figure of PROFILE (sample) that is out of date
@@ -32,6 +32,20 @@ test: $(STAMP) ## every notebook and the tests of the repository, in two process
 tokenizer: $(STAMP) ## train the sample tokenizer anew into data/tokenizer: 40 minutes
 	@mkdir -p figures/runs
 	$(BIN)/papermill nbs/train/tokenizer.ipynb figures/runs/tokenizer.ipynb -p train True
+
+# Peers live in an environment of their own, made by plain pip; the checkout is on the path there.
+PEERS := .venv-parity
+$(PEERS)/installed: tests/parity/requirements.txt
+	test -x $(PEERS)/bin/pip || "$(PYTHON)" -m venv $(PEERS)
+	$(PEERS)/bin/pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+parity: $(PEERS)/installed ## compare with diffusers and transformers
+	PYTHONPATH='$(CURDIR)' $(PEERS)/bin/python -m pytest tests/parity -s
+
+bench: $(PEERS)/installed ## measure beside diffusers and transformers, on a quiet machine
+	@mkdir -p figures/runs
+	PATH='$(CURDIR)/$(PEERS)/bin':$$PATH PYTHONPATH='$(CURDIR)' papermill --kernel python3 nbs/bench/tokenizer.ipynb figures/runs/bench_tokenizer.ipynb -p measure True
 
 export: $(STAMP) ## write lvm_lite/ from nbs/
 	$(BIN)/nbdev-export
