@@ -100,7 +100,7 @@ def checkout() -> Path | None:
     root = Path(__file__ if "__file__" in globals() else Path.cwd() / "lvm_lite").resolve().parent.parent
     return next((r for r in (root, Path.cwd(), Path.cwd().parent) if (r / "settings.ini").exists() and (r / "nbs").is_dir()), None)
 
-# %% ../nbs/00_settings.ipynb #42acb8e9
+# %% ../nbs/00_settings.ipynb #c00ac3b0
 @dataclass(frozen=True)
 class Profile:
     "A run's scale: which model, which tokenizer, how much data, and the stages."
@@ -109,7 +109,7 @@ class Profile:
     tokenizer: str = "sample"    # "sample", a directory or a safetensors file
     image_size: int = 32         # pixels a side
     seed: int = 0
-    sentences: int = 800         # sentences in the corpus of the `sample` world
+    sentences: int = 600         # sentences in the corpus of the `sample` world
     level: str = "colour"        # difficulty of the sample world
     stages: tuple[Stage, ...] = tuple(STAGES.values())
 
@@ -129,11 +129,11 @@ def _override(obj, section, where: str):
         except ValueError: raise ValueError(f"[{where}] {k} = {v!r} is not a {known[k].__name__}") from None
     return replace(obj, **{k: cast(k, v) for k, v in section.items()})
 
-# %% ../nbs/00_settings.ipynb #9c00d1b4
+# %% ../nbs/00_settings.ipynb #80db0b45
 SAMPLE = {
-    "sample": dict(model="sample-xs", tokenizer="sample", image_size="32", seed="0", sentences="800", level="colour"),
-    "sample.pretrain": dict(steps="600", batch_size="128", base_learning_rate="2e-3", final_learning_rate="2e-4", warmup_steps="50"),
-    "sample.finetune": dict(steps="300", batch_size="8", base_learning_rate="1e-3", final_learning_rate="1e-4"),
+    "sample": dict(model="sample-xs", tokenizer="sample", image_size="32", seed="0", sentences="600", level="colour"),
+    "sample.pretrain": dict(steps="350", batch_size="32", base_learning_rate="2e-3", final_learning_rate="2e-4", warmup_steps="30"),
+    "sample.finetune": dict(steps="200", batch_size="4", base_learning_rate="1e-3", final_learning_rate="1e-4"),
 }
 
 # %% ../nbs/00_settings.ipynb #f01db746
