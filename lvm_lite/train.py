@@ -6,7 +6,7 @@
 __all__ = ['CLIP', 'schedule', 'decayed', 'optimizer', 'train_step', 'train', 'answer_images', 'baselines', 'heldout_losses',
            'run_stage', 'describe_training', 'pretrain', 'finetune']
 
-# %% ../nbs/16_train.ipynb #c6602772
+# %% ../nbs/16_train.ipynb #4aee0431
 import re
 from dataclasses import asdict
 from functools import partial
@@ -20,7 +20,7 @@ import optax
 from .checkpoints import load_model, save_model
 from .corpus import Corpus
 from .loop import fit, read_log
-from .model import Llama, token_losses
+from .model import Llama, count_parameters, token_losses
 from .settings import ModelConfig, Stage, load_profile
 from .tasks import TASKS
 
@@ -41,10 +41,10 @@ def optimizer(stage: Stage) -> optax.GradientTransformation:
     return optax.chain(optax.clip_by_global_norm(CLIP),
                        optax.adamw(schedule(stage), stage.beta1, stage.beta2, weight_decay=stage.weight_decay, mask=decayed))
 
-# %% ../nbs/16_train.ipynb #b7e78966
-def train_step(state, tokens, stage: Stage, dtype, accumulation: int):
+# %% ../nbs/16_train.ipynb #f911d466
+def train_step(state, tokens, stage: Stage, dtype, accumulation: int, remat: bool = True):
     "One step on a batch of tokens (B, T): the new state, and the loss, the learning rate and the gradient's norm."
-    loss_of = lambda model, tokens: token_losses(model, tokens.astype(jnp.int32), dtype).mean()
+    loss_of = lambda model, tokens: token_losses(model, tokens.astype(jnp.int32), dtype, remat).mean()
     parts = tokens.reshape(accumulation, -1, tokens.shape[1])
 
     def add(total, part):
@@ -57,7 +57,7 @@ def train_step(state, tokens, stage: Stage, dtype, accumulation: int):
     metrics = dict(loss=loss, learning_rate=schedule(stage)(state["step"]), gradient_norm=optax.global_norm(gradient))
     return dict(step=state["step"] + 1, model=optax.apply_updates(state["model"], updates), optimizer=moments), metrics
 
-# %% ../nbs/16_train.ipynb #25773883
+# %% ../nbs/16_train.ipynb #8ee51d70
 def train(model: Llama,                # fresh, or from the stage before
           corpus: Corpus,
           stage: Stage,
@@ -65,6 +65,7 @@ def train(model: Llama,                # fresh, or from the stage before
           seed: int = 0,               # of the order of the data
           dtype=jnp.float32,           # of the computation: float32 on a CPU, bfloat16 on accelerators
           accumulation: int = 1,       # parts of a batch, one after the other
+          remat: bool | None = None,   # recompute each block on the way back; None does so above 50 M parameters
           **loop,                      # of `loop.fit`: save_every, log_every, evaluate, …
          ):
     "The model after the stage, and the log. Raises `ValueError` where model, corpus and stage do not fit."
@@ -74,7 +75,8 @@ def train(model: Llama,                # fresh, or from the stage before
     if stage.batch_size % accumulation: raise ValueError(f"a batch of {stage.batch_size} is not divisible into {accumulation} parts")
     corpus.batch(0, 1, length)  # refuses a length that the records do not have, before anything is compiled
     state = dict(step=jnp.int32(0), model=model, optimizer=optimizer(stage).init(model))
-    step = partial(train_step, stage=stage, dtype=dtype, accumulation=accumulation)
+    step = partial(train_step, stage=stage, dtype=dtype, accumulation=accumulation,
+                   remat=count_parameters(model) > 50e6 if remat is None else remat)
     state, log = fit(step, jax.tree.map(jnp.copy, state), lambda n: corpus.batch(n, stage.batch_size, length, seed), stage.steps, directory,
                      config=dict(model=asdict(config), stage=asdict(stage), seed=seed, corpus=corpus.manifest["provenance"], tokenizer=corpus.manifest["tokenizer"]),
                      describe=stage.name, **loop)
