@@ -38,6 +38,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'lvm_lite.corpus.CorpusWriter.write': ('corpus.html#corpuswriter.write', 'lvm_lite/corpus.py'),
                                  'lvm_lite.corpus._Source': ('corpus.html#_source', 'lvm_lite/corpus.py'),
                                  'lvm_lite.corpus._Source.__len__': ('corpus.html#_source.__len__', 'lvm_lite/corpus.py'),
+                                 'lvm_lite.corpus._Source.first': ('corpus.html#_source.first', 'lvm_lite/corpus.py'),
                                  'lvm_lite.corpus._Source.read': ('corpus.html#_source.read', 'lvm_lite/corpus.py'),
                                  'lvm_lite.corpus._deal': ('corpus.html#_deal', 'lvm_lite/corpus.py'),
                                  'lvm_lite.corpus._differences': ('corpus.html#_differences', 'lvm_lite/corpus.py'),

@@ -109,7 +109,7 @@ def _deal(weights, # positive, one a source
     positions = np.concatenate([(np.arange(n) + 0.5) / n for n in counts])
     return np.repeat(np.arange(len(counts)), counts)[np.argsort(positions, kind="stable")]
 
-# %% ../nbs/10_corpus.ipynb #8c1024c8
+# %% ../nbs/10_corpus.ipynb #6218ec86
 @dataclass(frozen=True)
 class _Source:
     name: str
@@ -117,6 +117,9 @@ class _Source:
     ends: np.ndarray       # records up to the end of each shard
 
     def __len__(self): return int(self.ends[-1])
+
+    def first(self, limit=None): # -> the first `limit` records, or all, (n, length)
+        return np.concatenate(self.shards)[:limit]
 
     def read(self, pieces, per_record): # pieces (n,) -> (n, length / per_record)
         records, piece = pieces // per_record, pieces % per_record

@@ -9,9 +9,9 @@ __all__ = ['TOKENIZERS', 'SCHEMES', 'VQGANConfig', 'Draw', 'Conv', 'GroupNorm', 
            'tokenizer_hash', 'TokenizerTraining', 'reconstruction_loss', 'PatchDiscriminator', 'adaptive_weight',
            'tokenizer_loss', 'kmeans', 'update_codebook', 'start_training', 'tokenizer_step']
 
-# %% ../nbs/09_tokenizer.ipynb #59369ac1
+# %% ../nbs/09_tokenizer.ipynb #0b34a97d
 import hashlib, json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from flax import nnx
 from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec as P
 
-from .files import atomic_write, read_metadata, read_weights, write_safetensors
+from .files import atomic_write, read_weights, write_safetensors
 from .settings import data_path
 
 # %% ../nbs/09_tokenizer.ipynb #2186d7c8

@@ -87,10 +87,10 @@ def answer_images(task: str, images: int = 16) -> np.ndarray:
     "The numbers of the images of a sentence that are answers: the odd ones of pairs, the frames after the fifth of videos."
     return np.arange(5, images) if TASKS[task].unit == "video" else np.arange(1, images, 2)
 
-# %% ../nbs/16_train.ipynb #1ce0ff8b
+# %% ../nbs/16_train.ipynb #d621198a
 def _answers(corpus: Corpus, source, tokens_per_image: int, limit: int):
     "Codes of the answers and of the images before them, each (n, N)."
-    images = np.stack([r for s in source.shards for r in s])[:limit].reshape(-1, corpus.length // tokens_per_image, tokens_per_image).astype(int)
+    images = source.first(limit).reshape(-1, corpus.length // tokens_per_image, tokens_per_image).astype(int)
     at = answer_images(source.name, images.shape[1])
     return images[:, at].reshape(-1, tokens_per_image), images[:, at - 1].reshape(-1, tokens_per_image)
 
@@ -109,7 +109,7 @@ def baselines(training: Corpus, heldout: Corpus, config: ModelConfig, limit: int
         result[source.name] = dict(unigram=float(nll(*pair, 0.0)), copy=float(nll(*pair, repeat)))
     return result
 
-# %% ../nbs/16_train.ipynb #cbc74335
+# %% ../nbs/16_train.ipynb #2be0724b
 @partial(jax.jit, static_argnames="dtype")
 def _losses(model, tokens, dtype): return token_losses(model, tokens, dtype, remat=False)
 
@@ -117,7 +117,7 @@ def heldout_losses(model: Llama, heldout: Corpus, batch_size: int = 4, dtype=jnp
     "Nats a token of the answers, task -> float, over all sentences of a held-out corpus."
     N, result = model.config.tokens_per_image, {}
     for source in heldout.sources:
-        records = np.stack([r for s in source.shards for r in s]).astype(np.int32)
+        records = source.first().astype(np.int32)
         losses = np.concatenate([_losses(model, records[i : i + batch_size], dtype) for i in range(0, len(records), batch_size)])
         losses = np.pad(losses, ((0, 0), (1, 0))).reshape(len(records), -1, N)  # the first token is given, not guessed
         result[source.name] = float(losses[:, answer_images(source.name, losses.shape[1])].mean())
