@@ -29,7 +29,7 @@ reproduce: $(STAMP) ## the figures of PROFILE, only what changed
 test: $(STAMP) ## every notebook and the tests of the repository, in two processes
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
-tokenizer: $(STAMP) ## train the sample tokenizer anew into data/tokenizer: 40 minutes
+tokenizer: $(STAMP) ## train the sample tokenizer anew into data/tokenizer: an hour
 	@mkdir -p figures/runs
 	$(BIN)/papermill nbs/train/tokenizer.ipynb figures/runs/tokenizer.ipynb -p train True
 
