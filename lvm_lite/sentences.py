@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['IMAGES', 'MIXTURE', 'sentence', 'Prompt', 'prompt', 'video_prompt', 'draw_task', 'special_ids']
 
-# %% ../nbs/04_sentences.ipynb #a311c9bc
+# %% ../nbs/04_sentences.ipynb #3abc601e
 from dataclasses import dataclass
 
 import numpy as np
 
 from .settings import ModelConfig
-from .tasks import TASKS, VIEWS, Task, as_task, make_pair
+from .tasks import VIEWS, Task, as_task, make_pair
 from .world import World, generator
 
 # %% ../nbs/04_sentences.ipynb #6cdf4365
