@@ -249,7 +249,7 @@ def _in_batches(f, model, x, largest, mesh):
         waiting = y, n
     return out + ([np.asarray(waiting[0])[:waiting[1]]] if waiting is not None else [])
 
-# %% ../nbs/09_tokenizer.ipynb #2e173367
+# %% ../nbs/09_tokenizer.ipynb #7bc3c4dd
 class VQGAN(nnx.Module):
     """The tokenizer: pictures to codes and back. `encode` and `decode` check and batch; the `*_latent` methods and `quantize` are pure, for use under `jit`.
     Source: the VQGAN of the open MUSE reproduction that LVM uses."""
@@ -298,7 +298,8 @@ class VQGAN(nnx.Module):
         return np.concatenate(parts) if parts else np.zeros((0, c.resolution, c.resolution, 3), np.float32)
 
     @property
-    def _batch(self): return max(1, 2 ** 19 // self.config.resolution ** 2)  # 8 pictures of 256 pixels, 512 of 32
+    def _batch(self): # 8 pictures of 256 pixels, 512 of 32; on a CPU one and 64, since more fall out of its caches
+        return max(1, 2 ** (16 if jax.default_backend() == "cpu" else 19) // self.config.resolution ** 2)
 
 def _encode(model, images):
     x = images.astype(jnp.float32) / 255 if images.dtype == jnp.uint8 else images
