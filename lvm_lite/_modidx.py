@@ -319,6 +319,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                 'lvm_lite.world.Clip.__len__': ('world.html#clip.__len__', 'lvm_lite/world.py'),
                                 'lvm_lite.world.Level': ('world.html#level', 'lvm_lite/world.py'),
                                 'lvm_lite.world.Scene': ('world.html#scene', 'lvm_lite/world.py'),
+                                'lvm_lite.world.Scene.__post_init__': ('world.html#scene.__post_init__', 'lvm_lite/world.py'),
+                                'lvm_lite.world.Scene.panoptic': ('world.html#scene.panoptic', 'lvm_lite/world.py'),
                                 'lvm_lite.world.Sprite': ('world.html#sprite', 'lvm_lite/world.py'),
                                 'lvm_lite.world.World': ('world.html#world', 'lvm_lite/world.py'),
                                 'lvm_lite.world.World.__init__': ('world.html#world.__init__', 'lvm_lite/world.py'),
