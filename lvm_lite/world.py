@@ -7,9 +7,9 @@ __all__ = ['TILE', 'SPLITS', 'COLOURS', 'LEVELS', 'JOINTS', 'BONES', 'ANGLES', '
            'photos', 'videos', 'as_seed', 'generator', 'Level', 'Scene', 'Clip', 'placement', 'hue_matrix', 'warp',
            'Sprite', 'pose', 'Person', 'exact_flow', 'World']
 
-# %% ../nbs/01_world.ipynb #294b3b45
+# %% ../nbs/01_world.ipynb #1e41c857
 import csv, zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import cv2
@@ -132,7 +132,7 @@ class Scene:
         "(H, W) int32, 1000 * class + object number: Cityscapes' rule, with 0 after a class that is not counted."
         return None if self.classes is None or self.instances is None else self.classes.astype(np.int32) * 1000 + self.instances
 
-# %% ../nbs/01_world.ipynb #6a8a7324
+# %% ../nbs/01_world.ipynb #ee9a8733
 @dataclass(frozen=True, eq=False)
 class Clip:
     "A `Scene` in motion: its fields with a leading axis T, `images` for `image`; `clip[t]` is a scene. Objects keep their numbers."
@@ -152,11 +152,20 @@ class Clip:
 
     def __len__(self) -> int: return len(self.images)
 
-    def __getitem__(self, t: int) -> Scene:
+    def __getitem__(self, t: int | slice) -> "Scene | Clip":
+        if isinstance(t, slice): return self._cut(t)
         t = range(len(self))[t]  # so that -1 is the last frame, and 16 of 16 an IndexError
         at = lambda values: None if values is None or t >= len(values) else values[t]
         return Scene(self.images[t], at(self.classes), at(self.instances), self.labels, at(self.boxes), at(self.depth), at(self.keypoints), at(self.flow), at(self.pair),
                      self.name, self.palette, self.sprites, self.photo)
+
+    def _cut(self, s: slice) -> "Clip":
+        "Some frames in a row. The sample world's things keep the times of the whole clip."
+        if s.step not in (None, 1): raise ValueError(f"{self.name or 'clip'}: frames of a clip are cut in a row, not in steps of {s.step}, for flow leads to the next frame")
+        first, last, _ = s.indices(len(self))
+        each = {f: v if v is None else v[first:last - (f == "flow")] for f in ("images", "classes", "instances", "boxes", "depth", "keypoints", "flow", "pair")
+                for v in [getattr(self, f)]}
+        return replace(self, **each)
 
 # %% ../nbs/01_world.ipynb #8bdb68c3
 def placement(x, y,  # centre, pixels of the frame
