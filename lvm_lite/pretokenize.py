@@ -70,8 +70,8 @@ def pretokenize(path: str | Path,
             writer.write(piece.task, piece.shard, tokenize(piece, world, tokenizer, seed, images))
     writer.close()
 
-# %% ../nbs/11_pretokenize.ipynb #c6ab372c
-HELDOUT = 12  # sentences of each task in the held-out corpus
+# %% ../nbs/11_pretokenize.ipynb #05a9275a
+HELDOUT = 8  # sentences of each task in the held-out corpus
 
 def make_corpora(profile: str, root: str | Path = "runs"):
     "The training and held-out corpora of a profile, at `root/profile/corpus` and `root/profile/heldout`."

@@ -6,10 +6,11 @@
 __all__ = ['STEPS', 'Step', 'in_order', 'notebook_parameters', 'parse_value', 'step_parameters', 'code_of', 'modules_of',
            'fingerprint', 'reproduce', 'summary']
 
-# %% ../nbs/21_reproduce.ipynb #1237f277
+# %% ../nbs/21_reproduce.ipynb #044b3a3e
 import ast, configparser, hashlib, json, re, shutil, subprocess, sys, time
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 from . import _homes
@@ -134,10 +135,8 @@ def modules_of(code: str, package: Path) -> list[str]:
         todo += [code_of(package / f"{m}.py") for m in sorted(new)]
     return sorted(found)
 
-# %% ../nbs/21_reproduce.ipynb #d362c441
-def _package() -> Path:
-    from importlib.util import find_spec
-    return Path(find_spec("lvm_lite").submodule_search_locations[0])
+# %% ../nbs/21_reproduce.ipynb #af746a2f
+def _package() -> Path: return Path(find_spec("lvm_lite").submodule_search_locations[0])
 
 # %% ../nbs/21_reproduce.ipynb #25a3a53f
 def fingerprint(path: Path) -> str:
@@ -257,7 +256,7 @@ def _run_tasks(tasks: list[dict], database: Path) -> int:
         def load_tasks(self, cmd, pos_args): return [dict_to_task(t) for t in tasks]
     return DoitMain(Loader()).run(["run"])
 
-# %% ../nbs/21_reproduce.ipynb #b3f17761
+# %% ../nbs/21_reproduce.ipynb #beacadd0
 def reproduce(profile: str = "sample",
               names=(),                  # steps wanted, with what they need; () is everything
               assignments=(),            # "fig03.seed=1"
@@ -269,8 +268,8 @@ def reproduce(profile: str = "sample",
     before anything runs, and `FileNotFoundError` outside a checkout."""
     root = root or checkout()
     if root is None: raise FileNotFoundError("reproduce needs a checkout of the repository: the notebooks of nbs/ are not in an installed wheel")
-    try: import doit
-    except ImportError: raise ValueError("reproduce needs papermill and doit: pip install 'lvm-lite[lab]'") from None
+    if missing := [name for name in ("papermill", "doit") if find_spec(name) is None]:
+        raise ValueError(f"reproduce needs {' and '.join(missing)}: pip install 'lvm-lite[lab]'")
     steps = in_order(STEPS if steps is None else steps, names)
     plan = _Plan(steps, profile, root, step_parameters(steps, profile, root, assignments))
     for folder in ("figures", f"runs/{profile}"): (root / folder).mkdir(parents=True, exist_ok=True)

@@ -6,14 +6,14 @@
 __all__ = ['IMAGES', 'PASSES', 'MIXTURE', 'is_frames', 'sentence', 'pair', 'per_pass', 'count_sentences', 'item', 'Prompt',
            'prompt', 'video_prompt', 'draw_task', 'special_ids']
 
-# %% ../nbs/04_sentences.ipynb #d88d8b76
+# %% ../nbs/04_sentences.ipynb #969d1401
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
 from .settings import ModelConfig
-from .tasks import TASKS, Task, as_task, as_view, draw_pair, make_pair
+from .tasks import Task, as_task, as_view, draw_pair, make_pair
 from .world import Clip, Scene, World, as_seed, generator
 
 # %% ../nbs/04_sentences.ipynb #6a9684d2

@@ -123,7 +123,7 @@ def heldout_losses(model: Llama, heldout: Corpus, batch_size: int = 4, dtype=jnp
         result[source.name] = float(losses[:, answer_images(source.name, losses.shape[1])].mean())
     return result
 
-# %% ../nbs/16_train.ipynb #d5dda146
+# %% ../nbs/16_train.ipynb #3d979c0b
 def run_stage(profile: str, stage: str, before: str | None = None, root: str | Path = "runs"):
     "Train one stage of a profile into `root/profile/stage`, from the model of the stage `before` or from fresh weights."
     p = load_profile(profile)
@@ -131,7 +131,7 @@ def run_stage(profile: str, stage: str, before: str | None = None, root: str | P
     corpus, heldout = Corpus(folder / "corpus"), Corpus(folder / "heldout")
     model = load_model(folder / before / "model") if before else Llama(p.config, jax.random.key(p.seed))
     evaluate = lambda state: {f"heldout/{task}": loss for task, loss in heldout_losses(state["model"], heldout).items()}
-    every = max(1, p.stage(stage).steps // 4)
+    every = max(1, p.stage(stage).steps // 3)
     model, _ = train(model, corpus, p.stage(stage), folder / stage, seed=p.seed, evaluate=evaluate, evaluate_every=every, save_every=every)
     save_model(model, folder / stage / "model")
 

@@ -1,9 +1,9 @@
-"The tests run on the CPU, as eight devices, without a display; said here because JAX reads it at its first import."
+"The tests run on the CPU, as eight devices, without a display; said here because JAX reads it at its first import. Compiling is most of their time, so the compiler optimises less."
 import os
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["MPLBACKEND"] = "agg"
-os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
+os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0")
 
 
 def pytest_collection_modifyitems(items):

@@ -79,6 +79,10 @@ def test_clean_is_a_no_op(copy):
     assert not changed, f"not clean: {', '.join(changed)}; run `make clean`"
 
 
+def test_no_name_is_missing_or_unused():
+    assert not (found := subprocess.run([sys.executable, "-m", "pyflakes", "lvm_lite", "tests"], cwd=root, capture_output=True, text=True).stdout), found
+
+
 def test_every_module_has_a_notebook_and_every_notebook_a_module():
     exported = {module_of(p): p.name for p in numbered}
     assert None not in exported, f"{exported.get(None)} has no `#| default_exp`"

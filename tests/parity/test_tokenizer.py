@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch", reason="the peers are only in the environme
 from diffusers import VQModel  # noqa: E402
 
 from lvm_lite.files import read_torch, read_weights
-from lvm_lite.tokenizer import SCHEMES, VQGAN, VQGANConfig, config_to_json, load_tokenizer, save_tokenizer, state_dict, tokenizer_hash
+from lvm_lite.tokenizer import SCHEMES, VQGANConfig, config_to_json, load_tokenizer, save_tokenizer, state_dict, tokenizer_hash
 
 CONFIGS = {
     "LVM": VQGANConfig(),
