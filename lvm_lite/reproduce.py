@@ -34,13 +34,16 @@ class Step:
 def _figure(name: str, does: str, *inputs: str) -> Step:
     return Step(name, does, notebook=f"paper/{name}", inputs=inputs, outputs=(f"figures/{name}.png", f"figures/{name}.json"))
 
-# %% ../nbs/21_reproduce.ipynb #5f82cec0
+# %% ../nbs/21_reproduce.ipynb #f3cb5cc4
 STEPS = [
     _figure("table1", "Table 1: the four model sizes, parameters counted"),
     _figure("table2", "Table 2: the two training stages, tokens counted"),
     _figure("fig01", "Figure 1: single-pair prompts"),
+    _figure("table4", "Table 4: the evaluation data and protocols"),
     Step("corpus", "the sample world as tokens, for training and held out", function="pretokenize.make_corpora",
          outputs=("runs/{profile}/corpus", "runs/{profile}/heldout")),
+    Step("table3", "Table 3: the training data, sentences counted, one drawn of each row", notebook="paper/table3", inputs=("corpus",),
+         outputs=tuple(f"figures/{name}.{kind}" for name in ("table3", "table3_sheet") for kind in ("png", "json"))),
     Step("pretrain", "stage 1, single images", function="train.pretrain", inputs=("corpus",), outputs=("runs/{profile}/pretrain",)),
     Step("finetune", "stage 2, sentences of 16 images", function="train.finetune", inputs=("corpus", "pretrain"), outputs=("runs/{profile}/finetune",)),
     _figure("training", "the losses of both stages, beside unigram and copy", "finetune"),

@@ -78,6 +78,11 @@ def test_tables_hold_the_papers_numbers():
     stages = json.loads((root / "figures/table2.json").read_text())["numbers"]["paper"]
     assert [stages[s]["tokens_per_step"] for s in ("pretrain", "finetune")] == [2_097_152, 2_097_152]
     assert [round(stages[s]["tokens"] / 1e9, 1) for s in ("pretrain", "finetune")] == [262.4, 32.8]
+    rows = json.loads((root / "figures/table3.json").read_text())["numbers"]
+    assert (len(rows["table"]), rows["kinds"]) == (40, dict(random=1, natural=14, generative=13, discriminative=12))
+    assert json.loads((root / "figures/table3_sheet.json").read_text())["numbers"]["rows"] == 40
+    measured = json.loads((root / "figures/table4.json").read_text())["numbers"]["rows"]
+    assert [row["samples"] for row in measured] == [3783, 24777, 31593, 50000, 2000, 500, 2000, 500]
 
 
 def test_command_answers_in_one_line():
