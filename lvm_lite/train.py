@@ -6,7 +6,7 @@
 __all__ = ['CLIP', 'schedule', 'decayed', 'optimizer', 'train_step', 'train', 'answer_images', 'baselines', 'heldout_losses',
            'run_stage', 'describe_training', 'pretrain', 'finetune']
 
-# %% ../nbs/16_train.ipynb #4aee0431
+# %% ../nbs/16_train.ipynb #af9484d7
 import re
 from dataclasses import asdict
 from functools import partial
@@ -21,8 +21,9 @@ from .checkpoints import load_model, save_model
 from .corpus import Corpus
 from .loop import fit, read_log
 from .model import Llama, count_parameters, token_losses
+from .sentences import is_frames
 from .settings import ModelConfig, Stage, load_profile
-from .tasks import TASKS
+from .tasks import as_task
 
 # %% ../nbs/16_train.ipynb #31ed8112
 def schedule(stage: Stage):
@@ -82,10 +83,12 @@ def train(model: Llama,                # fresh, or from the stage before
                      describe=stage.name, **loop)
     return state["model"], log
 
-# %% ../nbs/16_train.ipynb #40823ae9
+# %% ../nbs/16_train.ipynb #31c3cd9c
 def answer_images(task: str, images: int = 16) -> np.ndarray:
-    "The numbers of the images of a sentence that are answers: the odd ones of pairs, the frames after the fifth of videos."
-    return np.arange(5, images) if TASKS[task].unit == "video" else np.arange(1, images, 2)
+    "The numbers of the images of a sentence that are answers: the odd ones of pairs, the frames after the fifth of videos, the second half of masks and their video."
+    task = as_task(task)
+    if task.unit == "image": return np.arange(1, images, 2)
+    return np.arange(5 if is_frames(task) else images // 2, images)
 
 # %% ../nbs/16_train.ipynb #d621198a
 def _answers(corpus: Corpus, source, tokens_per_image: int, limit: int):
