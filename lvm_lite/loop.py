@@ -84,7 +84,7 @@ def _rewind_log(directory, step):
     with atomic_write(Path(directory) / "log.jsonl") as p: p.write_text("".join(json.dumps(line) + "\n" for line in lines))
     return lines
 
-# %% ../nbs/07_loop.ipynb #d978115a
+# %% ../nbs/07_loop.ipynb #53f5d156
 def fit(step_fn,              # (state, batch) -> (state, metrics); metrics are scalars, "loss" among them
         state,                # pytree, a dictionary with "step": int32 scalar
         batch_at,             # step -> batch, a pure function
@@ -113,12 +113,12 @@ def fit(step_fn,              # (state, batch) -> (state, metrics); metrics are 
         clock = time.perf_counter()
 
         def note(step, metrics):
-            "Look at a finished step's metrics; log them where it is due."
+            "Look at a finished step's metrics; log them where it is due, an evaluation always."
             nonlocal clock
             values = {k: float(v) for k, v in metrics.items()}
             if not math.isfinite(values["loss"]):
                 raise FloatingPointError(f"{describe}: the loss of step {step} is {values['loss']}; last good checkpoint: {f'step {good} in {directory}' if good is not None else 'none'}")
-            if step % log_every and step != steps: return
+            if step % log_every and step != steps and not (evaluate_every and step % evaluate_every == 0): return
             seconds, clock = time.perf_counter() - clock, time.perf_counter()
             log.append(dict(step=step, **values, seconds=seconds))
             if directory:
