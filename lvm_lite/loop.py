@@ -84,7 +84,7 @@ def _rewind_log(directory, step):
     with atomic_write(Path(directory) / "log.jsonl") as p: p.write_text("".join(json.dumps(line) + "\n" for line in lines))
     return lines
 
-# %% ../nbs/07_loop.ipynb #53f5d156
+# %% ../nbs/07_loop.ipynb #cb11389f
 def fit(step_fn,              # (state, batch) -> (state, metrics); metrics are scalars, "loss" among them
         state,                # pytree, a dictionary with "step": int32 scalar
         batch_at,             # step -> batch, a pure function
@@ -133,7 +133,7 @@ def fit(step_fn,              # (state, batch) -> (state, metrics); metrics are 
                 if waiting: note(*waiting)
                 waiting = step, metrics
                 if evaluate_every and (step % evaluate_every == 0 or step == steps):
-                    waiting = step, metrics | evaluate(state)
+                    waiting = step, metrics | {k: float(v) for k, v in evaluate(state).items()}  # before the next step uses the state up
                 if saver and (step % save_every == 0 or step == steps or stop.is_set()):
                     note(*waiting); waiting = None  # never save a state whose loss was not looked at
                     _save(saver, state, config); good = step
