@@ -230,6 +230,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'lvm_lite.sources._davis_list': ('sources.html#_davis_list', 'lvm_lite/sources.py'),
                                   'lvm_lite.sources._draw_objects': ('sources.html#_draw_objects', 'lvm_lite/sources.py'),
                                   'lvm_lite.sources._ego4d': ('sources.html#_ego4d', 'lvm_lite/sources.py'),
+                                  'lvm_lite.sources._ends_well': ('sources.html#_ends_well', 'lvm_lite/sources.py'),
                                   'lvm_lite.sources._files': ('sources.html#_files', 'lvm_lite/sources.py'),
                                   'lvm_lite.sources._fit_boxes': ('sources.html#_fit_boxes', 'lvm_lite/sources.py'),
                                   'lvm_lite.sources._fit_joints': ('sources.html#_fit_joints', 'lvm_lite/sources.py'),

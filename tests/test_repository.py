@@ -154,8 +154,10 @@ def pins():
 
 
 def wanted():
+    "The requirements of .[lab,dev], those of the extras that dev names among them."
     extras = project["optional-dependencies"]
-    return [Requirement(r) for r in project["dependencies"] + extras["lab"] + extras["dev"]]
+    found = [Requirement(r) for r in project["dependencies"] + extras["lab"] + extras["dev"]]
+    return [r for r in found if r.name != "lvm-lite"] + [Requirement(r) for own in found if own.name == "lvm-lite" for e in own.extras for r in extras[e]]
 
 
 def test_constraints_cover_every_dependency():

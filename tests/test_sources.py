@@ -1,0 +1,206 @@
+"Every data set of Tables 3 and 4, read from a small tree of its layout; and what becomes of bad files in it."
+import numpy as np
+import pytest
+
+from lvm_lite.sentences import sentence
+from lvm_lite.sources import DATA_SETS, open_source, row_sources
+from lvm_lite.tasks import TABLE3
+from lvm_lite.world import Clip, Scene
+from tests.trees import FRAMES, TREES, encoded, film, put
+
+SPLIT = {"kinetics600": "validation"}  # Table 4's: only its validation split is named
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data")
+    for folder, tree in TREES.items(): tree(root / folder)
+    return root
+
+
+def test_every_data_set_has_a_tree(): assert set(TREES) == set(DATA_SETS)
+
+
+@pytest.mark.parametrize("folder", DATA_SETS)
+def test_layout(folder, data):
+    "Each item reads, with every annotation that the set is said to have, at the size asked for."
+    described = DATA_SETS[folder]
+    source = open_source(folder, data / folder, SPLIT.get(folder, "train"), size=16, on_error="raise")
+    for i in range(len(source)):
+        item = source[i]
+        assert isinstance(item, Clip if described.unit == "video" else Scene)
+        assert (item.images.shape if described.unit == "video" else item.image.shape) == (*[16] * (2 + (described.unit == "video")), 3)
+        for field in described.fields: assert getattr(item, field) is not None, field
+        assert item.palette == described.palette and item.name.startswith(folder)
+
+
+def items(folder, data, **options):
+    source = open_source(folder, data / folder, SPLIT.get(folder, "train"), size=16, **options)
+    return source, [source[i] for i in range(len(source))]
+
+
+def test_splits(data):
+    assert len(open_source("ucf101", data / "ucf101", size=16)) == 2
+    assert open_source("ucf101", data / "ucf101", "test", size=16).names == ["ApplyEyeMakeup/v_ApplyEyeMakeup_g03_c01.avi"]
+    assert open_source("hmdb51", data / "hmdb51", size=16).names == ["clap/#20_Rhythm_clap_u_nm_np1_fr_goo_0.avi"]
+    assert open_source("hmdb51", data / "hmdb51", "test", size=16).names == ["clap/a b_clap_f_cm_np1_fr_med_1.avi"]
+    assert open_source("ssv2", data / "ssv2", "validation", size=16).names == ["3.webm"]
+    assert open_source("multisports", data / "multisports", "validation", size=16).names == ["football/v_b_c001.mp4"]
+    assert open_source("moments", data / "moments", "validation", size=16).names == ["clapping/yt-2_2.mp4"]
+
+
+def test_listed_and_gone(data): assert items("kinetics700", data)[0].problems == [f"gone_000000_000010: listed, but not below {data / 'kinetics700/train'}"]
+
+
+def test_clips_within_a_video(data):
+    assert open_source("ava", data / "ava", size=16).names == ["-5KQ66BBWC4.mkv@2", "-5KQ66BBWC4.mkv@3"]
+    source, (first, second) = items("ava", data, frames=4, stride=1)
+    assert [round(c.images[0].mean()) for c in (first, second)] == pytest.approx([200, 300 % 250], abs=8)  # frames 20 and 30 at 10 a second
+    assert open_source("ego4d", data / "ego4d", size=16).names == ["uid-1.mp4@0"]
+
+
+def test_pictures_in_other_clothes(data):
+    source = open_source("imagenet", data / "imagenet", size=16)
+    odd = [source[i].image for i, name in enumerate(source.names) if "n02105855" in name]
+    assert sorted(round(x.mean() / 10) for x in odd) == [3, 4, 5]  # the PNG, the CMYK and the grey one
+    assert source[0].pair.mean() == pytest.approx(source[1].image.mean(), abs=2)
+    assert (open_source("objaverse", data / "objaverse", size=16)[0].images == 255).all()  # nothing, over white
+
+
+def test_ade20k(data):
+    _, found = items("ade20k", data)
+    assert [s.classes[0, 0] for s in found[:3]] == [255, 1, 150]
+
+
+def test_cityscapes(data):
+    scene = open_source("cityscapes", data / "cityscapes", size=24)[0]
+    assert set(np.unique(scene.classes)) == {1, 14, 19, 255}
+    assert set(np.unique(scene.instances)) <= set(range(5))
+    assert (scene.instances[scene.classes == 14] == scene.instances[scene.classes == 14][0]).all()
+
+
+def test_coco(data):
+    scene = open_source("coco", data / "coco", size=32, on_error="raise")[0]
+    assert scene.labels.tolist() == [18, 44]                      # the larger first, the crowd left out
+    assert scene.boxes.tolist() == [[4, 5, 12, 16], [5, 6, 6, 11]]  # 32 x 24 pixels stretched to 32 x 32
+    assert set(np.unique(scene.instances)) == {0, 1, 2}
+    assert scene.keypoints.shape == (1, 17, 3) and scene.keypoints[0, :, 2].sum() == 2
+    assert (scene.classes == 200).all()
+    assert open_source("coco", data / "coco", want=set(), size=16)[0].boxes is None
+
+
+def test_vipseg(data):
+    clip = open_source("vipseg", data / "vipseg", size=24)[0]
+    assert set(np.unique(clip.classes)) == {0, 12, 61} and set(np.unique(clip.instances)) == {0, 1, 2}
+
+
+@pytest.mark.parametrize("folder", ["youtube-vos", "davis"])
+def test_video_objects(folder, data): assert set(np.unique(open_source(folder, data / folder, size=24)[0].instances)) == {0, 1, 2}
+
+
+def test_co3d(data):
+    clip = open_source("co3d", data / "co3d", size=24)[0]
+    assert len(open_source("co3d", data / "co3d")) == 1
+    assert sorted(np.unique(clip.depth)) == [0, 0.5, 1] and set(np.unique(clip.instances)) == {0, 1}
+    assert (clip.depth[clip.instances > 0] == 1).all()
+
+
+def test_noise_is_not_scaled_away(data):
+    scene = open_source("sidd", data / "sidd", size=16)[0]
+    assert scene.image.std() > 60 and (scene.image == scene.pair).all()
+
+
+def test_pairs(data):
+    for folder in ("lol", "instructpix2pix"):
+        scene = open_source(folder, data / folder, size=16)[0]
+        assert scene.pair.mean() - scene.image.mean() == pytest.approx(100, abs=3)
+    assert "0000002: listed" in open_source("instructpix2pix", data / "instructpix2pix").problems[0]
+
+
+def test_every_row_makes_a_sentence(data, tmp_path):
+    "All forty rows, from trees in the layouts of their data sets. A set too small for eight pairs is used several times over."
+    made = set()
+    for row in TABLE3.values():
+        if row.annotation in ("Mask2Former", "Depth Anything"): continue  # below
+        sources = row_sources(row, data, size=16, frames=8 if row.unit == "video" and row.input != row.output else 16)
+        assert sources, row.name
+        for name, source in sources.items():
+            assert sentence(row, Eight(source), (0, 0)).shape == (16, 16, 16, 3), name
+        made.add(row.name)
+    for row in TABLE3.values():
+        if row.annotation not in ("Mask2Former", "Depth Anything") or row.unit == "video": continue
+        field = "classes" if row.annotation == "Mask2Former" else "depth"
+        folders = {}
+        for folder in ("imagenet", "coco"):
+            for name in open_source(folder, data / folder, want=set()).names: put(tmp_path / folder / f"{name.rsplit('.', 1)[0]}.png", encoded(np.ones((6, 8), np.uint8), "PNG"))
+            folders[folder] = {field: tmp_path / folder}
+        for name, source in row_sources(row, data, size=16, annotations=folders, palette="ade20k").items():
+            assert sentence(row, Eight(source), (0, 0)).shape == (16, 16, 16, 3), name
+        made.add(row.name)
+    assert set(TABLE3) - made == {"charades-v1-segmentation-map-to-video"}  # its masks come from an annotator that runs on the frames
+    with pytest.raises(ValueError, match="holds no classes"): row_sources("charades-v1-segmentation-map-to-video", data)
+
+
+class Eight:
+    "A small source as often as it takes to fill a sentence."
+    def __init__(self, source): self.source, self.name = source, source.name
+    def __len__(self): return max(8, len(self.source))
+    def __getitem__(self, i): return self.source[i % len(self.source)]
+
+
+BAD = {  # what is wrong -> (data set, file, its bytes, part of the reason)
+    "truncated picture": ("masks", "images/a/3.jpg", encoded(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))[:900], "not a whole picture"),
+    "no picture": ("masks", "images/a/3.jpg", b"<html>404</html>", "not a whole picture"),
+    "missing annotation": ("masks", "masks/a/3.png", None, "no classes"),
+    "mask of another size": ("masks", "masks/a/3.png", encoded(np.zeros((9, 9), np.uint8), "PNG"), "classes of (9, 9) pixels"),
+    "unknown label": ("masks", "masks/a/3.png", encoded(np.full((24, 32), 77, np.uint8), "PNG"), "unknown label id 77"),
+    "unknown Cityscapes label": ("cityscapes", "gtFine/train/aachen/aachen_000001_000019_gtFine_labelIds.png", encoded(np.full((24, 32), 99, np.uint8), "PNG"), "unknown label ids [99]"),
+    "truncated video": ("ssv2", "20bn-something-something-v2/2.webm", b"\x1aE\xdf\xa3", "not a whole video"),
+    "missing frame's mask": ("youtube-vos", "train/Annotations/ab/00010.png", None, "no mask for 00010.jpg"),
+}
+
+
+@pytest.mark.parametrize("fault", BAD)
+def test_bad_items(fault, tmp_path):
+    "Skipped and named, or refused, as the user chose."
+    folder, file, content, reason = BAD[fault]
+    TREES[folder](tmp_path)
+    if folder == "youtube-vos":  # a second clip, which is whole
+        from tests.trees import vos
+        vos(tmp_path, "train/JPEGImages/cd", "train/Annotations/cd")
+    put(tmp_path / file, content) if content is not None else (tmp_path / file).unlink()
+    source = open_source(folder, tmp_path, size=16)
+    for i in range(len(source)): source[i]
+    assert len(source.problems) == 1 and reason in source.problems[0], source.report()
+    assert reason in source.report() and "1 passed over" in source.report()
+    strict = open_source(folder, tmp_path, size=16, on_error="raise")
+    with pytest.raises(ValueError, match=f"{folder}/") as refused: [strict[i] for i in range(len(strict))]
+    assert reason in str(refused.value)
+
+
+def test_a_video_that_ends_early(tmp_path):
+    for k in range(2): film(tmp_path / f"{k}.mp4", k, frames=(FRAMES, 7)[k])
+    source, found = (s := open_source("videos", tmp_path, size=16), [s[i] for i in range(2)])
+    assert source.problems == ["1.mp4: ends after 7 of 16 frames"] and found[1].name == "videos/0.mp4"
+
+
+def test_filter(data):
+    source, found = items("pictures", data, keep=lambda scene: scene.image.mean() < 35)
+    assert [s.name for s in found[4:]] == ["pictures/holiday/0.jpg"] * 5 and len(source.problems) == 5
+    assert source.problems[0] == "holiday/4.jpg: kept out by the filter"
+
+
+def test_half_a_tar(tmp_path):
+    TREES["datacomp"](tmp_path)
+    whole = (tmp_path / "00000001.tar").read_bytes()
+    (tmp_path / "00000001.tar").write_bytes(whole[:len(whole) // 3 + 100])
+    source = open_source("datacomp", tmp_path, size=16)
+    assert 10 < len(source) < 20
+    [source[i] for i in range(len(source))]
+    assert any("00000001.tar" in p for p in source.problems), source.report()
+
+
+def test_pickle_is_not_run(tmp_path):
+    TREES["multisports"](tmp_path)
+    put(tmp_path / "trainval/multisports_GT.pkl", b"cos\nsystem\n(S'true'\ntR.")
+    with pytest.raises(Exception, match="posix|os.system|refused"): open_source("multisports", tmp_path)
