@@ -190,6 +190,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'lvm_lite.sentences.prompt': ('sentences.html#prompt', 'lvm_lite/sentences.py'),
                                     'lvm_lite.sentences.sentence': ('sentences.html#sentence', 'lvm_lite/sentences.py'),
                                     'lvm_lite.sentences.special_ids': ('sentences.html#special_ids', 'lvm_lite/sentences.py'),
+                                    'lvm_lite.sentences.stage_mixture': ('sentences.html#stage_mixture', 'lvm_lite/sentences.py'),
                                     'lvm_lite.sentences.video_prompt': ('sentences.html#video_prompt', 'lvm_lite/sentences.py')},
             'lvm_lite.settings': { 'lvm_lite.settings.ModelConfig': ('settings.html#modelconfig', 'lvm_lite/settings.py'),
                                    'lvm_lite.settings.ModelConfig.__post_init__': ( 'settings.html#modelconfig.__post_init__',
