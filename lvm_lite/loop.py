@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['read_log', 'fit']
 
-# %% ../nbs/08_loop.ipynb #7007e94e
+# %% ../nbs/08_loop.ipynb #2c2f6881
 import json
 import math
 import signal
@@ -20,7 +20,7 @@ import numpy as np
 from orbax.checkpoint import v1 as ocp
 from tqdm import tqdm
 
-from .files import atomic_write
+from .files import atomic_write, differences
 
 # %% ../nbs/08_loop.ipynb #fed8947e
 def _named(state) -> dict:
@@ -32,32 +32,22 @@ def _named(state) -> dict:
 def _save(checkpointer, state, config):
     checkpointer.save_checkpointables_async(int(state["step"]), dict(state=_named(state)), custom_metadata=config)
 
-# %% ../nbs/08_loop.ipynb #6fb21e5c
-def _differences(saved: dict, wanted: dict) -> list[str]:
-    "One line for each name that two flat dictionaries do not agree on."
-    return [f"{k}: {saved.get(k, 'absent')} in the checkpoint, {wanted.get(k, 'absent')} here"
-            for k in sorted(saved.keys() | wanted.keys()) if saved.get(k) != wanted.get(k)]
-
-# %% ../nbs/08_loop.ipynb #6f3f9ca4
+# %% ../nbs/08_loop.ipynb #b5701cb4
 def _restore(checkpointer, state, config):
     "The state of the latest checkpoint, laid out like `state`; raises `ValueError` where configuration or shapes differ."
     step = checkpointer.latest.step
     where = f"{checkpointer.directory}/{step}"
-    saved = json.loads(json.dumps(checkpointer.metadata(step).custom_metadata))
-    if lines := _differences(_flat(saved), _flat(json.loads(json.dumps(config)))):
+    if lines := differences(checkpointer.metadata(step).custom_metadata, config):
         raise ValueError(f"{where} is of another configuration; train elsewhere or remove it:\n  " + "\n  ".join(lines))
     shapes = {k: f"{v.dtype}{list(v.shape)}" for k, v in _named(state).items()}
     metadata = checkpointer.checkpointables_metadata(step).metadata["state"]
-    if lines := _differences({k: f"{np.dtype(v.dtype)}{list(v.shape)}" for k, v in metadata.items()}, shapes):
+    if lines := differences({k: f"{np.dtype(v.dtype)}{list(v.shape)}" for k, v in metadata.items()}, shapes):
         raise ValueError(f"{where} holds other arrays:\n  " + "\n  ".join(lines))
     abstract = {k: jax.ShapeDtypeStruct(v.shape, v.dtype, sharding=v.sharding) for k, v in _named(state).items()}
     named = checkpointer.load_checkpointables(step, dict(state=abstract))["state"]
     return jax.tree.unflatten(jax.tree.structure(state), [named[k] for k in abstract])
 
-def _flat(config, prefix=""):
-    "A nested dictionary as one, its keys joined by dots."
-    if not isinstance(config, dict): return {prefix: config}
-    return {k: v for name, value in config.items() for k, v in _flat(value, f"{prefix}.{name}" if prefix else name).items()}
+
 
 # %% ../nbs/08_loop.ipynb #3510bb7d
 @contextmanager
