@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: all install reproduce test tokenizer parity bench export clean readme constraints wheel help
+.PHONY: all install reproduce test tokenizer parity bench docs export clean readme constraints wheel help
 .DEFAULT_GOAL := all
 
 all: reproduce ## install, then draw every table and figure of PROFILE (sample) that is out of date
@@ -46,6 +46,9 @@ parity: $(PEERS)/installed ## compare with diffusers and transformers
 bench: $(PEERS)/installed ## measure beside diffusers and transformers, on a quiet machine
 	@mkdir -p figures/runs
 	PATH='$(CURDIR)/$(PEERS)/bin':$$PATH PYTHONPATH='$(CURDIR)' papermill --kernel python3 nbs/bench/tokenizer.ipynb figures/runs/bench_tokenizer.ipynb -p measure True
+
+docs: $(STAMP) ## the site in _site/, from the notebooks as they stand
+	$(BIN)/sphinx-build -W --keep-going -q -c docs . _site
 
 export: $(STAMP) ## write lvm_lite/ from nbs/
 	$(BIN)/nbdev-export
