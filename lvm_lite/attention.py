@@ -164,7 +164,7 @@ def choose_backend(device,       # of `jax.devices()`
         return "splash", f"{kind} has the vector memory for it"
     return "blockwise", f"there is no fused kernel for {kind}"
 
-# %% ../nbs/14_attention.ipynb #30a015c2
+# %% ../nbs/14_attention.ipynb #aaf1c185
 HEADS = (ROWS, "seq", "tensor", None)  # where queries, keys and values lie
 
 def _along_seq(attend, devices: int, q, k, v):
@@ -196,4 +196,4 @@ def attention(q, # (B, T, H, D)
     blockwise = partial(blockwise_attention, query_chunk=query_chunk, key_chunk=key_chunk)
     attend = (partial(_along_seq, blockwise, seq) if seq > 1 else blockwise if backend == "blockwise" else _cudnn if backend == "cudnn"
               else partial(_splash, interpret=device.platform == "cpu"))
-    return local(attend, [HEADS] * 3, HEADS)(q, k, v)
+    return local(attend, HEADS)(q, k, v)

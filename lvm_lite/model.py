@@ -6,7 +6,7 @@
 __all__ = ['KEEP', 'rms_norm', 'rotary', 'rotate', 'Compute', 'block_weights', 'Block', 'Llama', 'check_tokens', 'abstract_model',
            'count_parameters', 'mean_loss', 'token_losses']
 
-# %% ../nbs/15_model.ipynb #7347afe4
+# %% ../nbs/15_model.ipynb #eaefaf4f
 from dataclasses import dataclass
 from functools import partial
 
@@ -15,8 +15,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
-from .attention import HEADS, attention
-from .mesh import ROWS, axis_size, layout, local, order, shard
+from .attention import attention
+from .mesh import ROWS, axis_size, gathered, layout, local, order, shard, summed
 from .settings import ModelConfig
 
 # %% ../nbs/15_model.ipynb #af4bd5c0
@@ -72,20 +72,18 @@ def block_weights(config: ModelConfig) -> dict:
 
 def _normal(key, shape, axes): return nnx.Param(0.02 * jax.random.normal(key, shape, out_sharding=layout(*axes)))
 
-# %% ../nbs/15_model.ipynb #151ea1cd
-def _feed_forward(x, gate, up, down, chunk: int, sum_over: str | None):
+# %% ../nbs/15_model.ipynb #42978977
+def _feed_forward(x, gate, up, down, chunk: int):
     "SwiGLU of x (..., D), `chunk` tokens at a time."
     def part(x):
         wide = [checkpoint_name(x @ w, "products") for w in (gate, up)]
         return (jax.nn.silu(wide[0]) * wide[1]) @ down
     flat = x.reshape(-1, x.shape[-1])
-    if chunk and len(flat) > chunk:
-        pieces = jnp.pad(flat, ((0, -len(flat) % chunk), (0, 0))).reshape(-1, chunk, x.shape[-1])
-        y = jax.lax.map(jax.checkpoint(part), pieces).reshape(-1, x.shape[-1])[:len(flat)].reshape(x.shape)
-    else: y = part(x)
-    return jax.lax.psum(y, sum_over) if sum_over else y
+    if not chunk or len(flat) <= chunk: return part(x)
+    pieces = jnp.pad(flat, ((0, -len(flat) % chunk), (0, 0))).reshape(-1, chunk, x.shape[-1])
+    return jax.lax.map(jax.checkpoint(part), pieces).reshape(-1, x.shape[-1])[:len(flat)].reshape(x.shape)
 
-# %% ../nbs/15_model.ipynb #6b517786
+# %% ../nbs/15_model.ipynb #3b60d075
 class Block(nnx.Module):
     "A transformer block; its arrays are float32."
 
@@ -95,31 +93,27 @@ class Block(nnx.Module):
         self.attention_norm, self.mlp_norm = (nnx.Param(jnp.ones(config.hidden_dim)) for _ in range(2))
         self.config = config
 
-    def _gathered(self, name, dtype):
-        axes = (None if a == "fsdp" else a for a in block_weights(self.config)[name][1])
-        return shard(getattr(self, name)[...].astype(dtype), *axes)
+    def _weights(self, x, *names): # whole along fsdp, in the stream's dtype
+        return (gathered(getattr(self, n)[...], block_weights(self.config)[n][1].index("fsdp"), x.dtype) for n in names)
 
     def project(self, x, rotation):
         "Queries, keys and values of `x` (B, T, D), each (B, T, H, D/H), positions applied."
         h = rms_norm(x, self.attention_norm[...], self.config.norm_eps)
-        heads = lambda name: (h @ self._gathered(name, x.dtype)).reshape(*x.shape[:-1], self.config.heads, -1)
-        return tuple(checkpoint_name(y, "products") for y in (rotate(heads("query"), rotation), rotate(heads("key"), rotation), heads("value")))
+        q, k, v = ((h @ w).reshape(*x.shape[:-1], -1, self.config.head_dim) for w in self._weights(x, "query", "key", "value"))
+        return tuple(checkpoint_name(y, "products") for y in (rotate(q, rotation), rotate(k, rotation), v))
 
     def finish(self, x, attended, mlp_chunk: int = 0):
         "Add the attention's output (B, T, H, D/H) and the feed-forward to the stream (B, T, D)."
-        stream = (ROWS, "seq", None)
-        x = x + jnp.dot(attended.reshape(x.shape), self._gathered("out", x.dtype), out_sharding=layout(*stream))
-        x = checkpoint_name(x, "products")
+        out, gate, up, down = self._weights(x, "out", "gate", "up", "down")
+        x = checkpoint_name(x + summed(attended.reshape(*x.shape[:-1], -1) @ out, "tensor"), "products")
         h = rms_norm(x, self.mlp_norm[...], self.config.norm_eps)
-        feed_forward = partial(_feed_forward, chunk=mlp_chunk, sum_over="tensor" if axis_size("tensor") > 1 else None)
-        weights = [self._gathered(name, x.dtype) for name in ("gate", "up", "down")]
-        return x + local(feed_forward, [stream, (None, "tensor"), (None, "tensor"), ("tensor", None)], stream)(h, *weights)
+        return x + summed(_feed_forward(h, gate, up, down, mlp_chunk), "tensor")
 
     def __call__(self, x, rotation, compute: Compute = Compute()):
         attended = attention(*self.project(x, rotation), compute.query_chunk, compute.key_chunk, compute.attention)
         return self.finish(x, attended, compute.mlp_chunk)
 
-# %% ../nbs/15_model.ipynb #8c4e7a12
+# %% ../nbs/15_model.ipynb #096838db
 class Llama(nnx.Module):
     "LVM-Lite's model: `Llama(config, key)(tokens)`. Made inside `jax.set_mesh`, best under `jax.jit`, it lies on that mesh."
 
@@ -131,35 +125,38 @@ class Llama(nnx.Module):
         self.head = _normal(head, (config.hidden_dim, config.vocab_size), ("fsdp", None))
         self.config = config
 
-    def hidden(self,
-               tokens,                       # (B, T) int
-               compute: Compute = Compute(),
-              ):
-        "The normed stream after the last block, (B, T, D); along the mesh's `seq`, positions stand in `mesh.order`."
-        rotation = tuple(shard(a, "seq", None, None) for a in rotary(jnp.asarray(order(tokens.shape[1], axis_size("seq"))), self.config.head_dim, self.config.rope_theta))
-        x = shard(self.embed[...], None, None).at[_arranged(tokens)].get(mode="clip", out_sharding=layout(ROWS, "seq", None))
+    def _hidden(self, tokens, positions, compute):
+        "What one device makes of its tokens (B, T), which stand at `positions` (T,): the normed stream after the last block, (B, T, D)."
+        rotation = rotary(positions, self.config.head_dim, self.config.rope_theta)
+        x = gathered(self.embed[...], 1, jnp.float32)[tokens].astype(compute.dtype)
         step = lambda x, block: (block(x, rotation, compute), None)
         if (kept := KEEP[compute.keep]) is not None:
             step = jax.checkpoint(step, prevent_cse=compute.unroll, policy=jax.checkpoint_policies.save_only_these_names(*kept))
-        x, _ = jax.lax.scan(step, x.astype(compute.dtype), self.blocks, unroll=compute.unroll)
+        x, _ = jax.lax.scan(step, x, self.blocks, unroll=compute.unroll)
         return rms_norm(x, self.norm[...], self.config.norm_eps)
+
+    def _head(self, hidden): return gathered(self.head[...], 0, hidden.dtype)
 
     def logits(self, hidden):
         "Scores of the next token, float32 (..., V), from the normed stream (..., D)."
-        return jnp.dot(hidden, shard(self.head[...].astype(hidden.dtype), None, None), preferred_element_type=jnp.float32)
+        return jnp.dot(hidden, self._head(hidden), preferred_element_type=jnp.float32)
 
     def __call__(self, tokens, dtype=jnp.float32):
         "(B, T) int tokens below the vocabulary's size -> (B, T, V) float32 logits."
-        return _back(self.logits(self.hidden(check_tokens(tokens, self.config), Compute(jnp.dtype(dtype).name))))
+        compute = Compute(jnp.dtype(dtype).name)
+        return _per_token(lambda model, tokens, positions: model.logits(model._hidden(tokens, positions, compute)), self, check_tokens(tokens, self.config))
 
-def _arranged(x):
-    "(B, T, …) in the order of the text -> the same where and in which order the model works on it."
-    x, rest = jnp.asarray(x), (None,) * (x.ndim - 2)
-    return shard(shard(x, ROWS, None, *rest)[:, order(x.shape[1], axis_size("seq"))] if axis_size("seq") > 1 else x, ROWS, "seq", *rest)
+def _arranged(tokens):
+    "Tokens (B, T) and their positions (T,), in the order in which they lie along `seq`."
+    at = order(tokens.shape[1], axis_size("seq"))
+    return shard(shard(tokens, ROWS, None)[:, at] if axis_size("seq") > 1 else tokens, ROWS, "seq"), shard(jnp.asarray(at), "seq")
 
-def _back(x):
-    "The way back from `_arranged`."
-    return shard(x, ROWS, None, *(None,) * (x.ndim - 2))[:, order(x.shape[1], axis_size("seq")).argsort()] if axis_size("seq") > 1 else x
+def _per_token(f, model, tokens, *more):
+    "`f(model, tokens, positions, *more)` (B, T, …) as every device does its part, put back into the order of the text."
+    y = local(f, (ROWS, "seq"))(model, *_arranged(jnp.asarray(tokens)), *(_arranged(x)[0] for x in more))
+    rest = (None,) * (y.ndim - 2)
+    y = shard(y, ROWS, None, *rest)
+    return y[:, order(tokens.shape[1], axis_size("seq")).argsort()] if axis_size("seq") > 1 else y
 
 # %% ../nbs/15_model.ipynb #b829756a
 def check_tokens(tokens, config: ModelConfig):
@@ -218,27 +215,36 @@ def _loss_sum_backward(chunk, gradients, d_total):
 
 _loss_sum.defvjp(_loss_sum_forward, _loss_sum_backward)
 
-# %% ../nbs/15_model.ipynb #b3dddf1c
+# %% ../nbs/15_model.ipynb #39a3c798
 def mean_loss(model: Llama,
               tokens,             # (B, T) int
               compute: Compute = Compute(),
              ):
     "The mean negative log-likelihood in nats of each token after the first: what training minimises, on any mesh."
-    (B, T), tokens = tokens.shape, shard(jnp.asarray(tokens), ROWS, None)
-    targets = jnp.concatenate([tokens[:, 1:], jnp.full_like(tokens[:, :1], -1)], 1)
-    where = (ROWS, ("seq", "tensor"))  # along `tensor` the devices share the positions
-    hidden, targets = shard(model.hidden(tokens, compute), *where, None), shard(_arranged(targets), *where)
-    head = shard(model.head[...].astype(hidden.dtype), None, None)
-    flat = lambda h, w, t: _loss_sum(h.reshape(-1, h.shape[-1]), w, t.reshape(-1), compute.loss_chunk).reshape(1, 1)
-    return local(flat, [(*where, None), (None, None), where], where)(hidden, head, targets).sum() / (B * (T - 1))
+    (B, T), tokens = tokens.shape, jnp.asarray(tokens)
+    following = jnp.roll(shard(tokens, ROWS, None), -1, 1).at[:, -1].set(-1)  # the last token has none
+
+    def device(model, tokens, positions, targets):
+        hidden = model._hidden(tokens, positions, compute)
+        head, share = model._head(hidden), tokens.shape[1] // axis_size("tensor")  # along `tensor` each device takes its share of the positions
+        if axis_size("tensor") > 1:
+            hidden, targets = (jax.lax.dynamic_slice_in_dim(x, jax.lax.axis_index("tensor") * share, share, 1) for x in (hidden, targets))
+        return _loss_sum(hidden.reshape(-1, hidden.shape[-1]), head, targets.reshape(-1), compute.loss_chunk).reshape(1, 1)
+
+    return local(device, (ROWS, ("seq", "tensor")))(model, *_arranged(tokens), _arranged(following)[0]).sum() / (B * (T - 1))
 
 def token_losses(model: Llama,
                  tokens,             # (B, T) int
                  compute: Compute = Compute(),
-                 chunk: int = 512,   # positions whose logits exist at one time
                 ):
     "Negative log-likelihood in nats of each token after the first, float32 (B, T - 1)."
-    tokens = shard(jnp.asarray(tokens), ROWS, None)
-    hidden, targets = shard(_back(model.hidden(tokens, compute)), ROWS, None, None), tokens[:, 1:]
-    nll = jax.checkpoint(lambda hidden, targets: _nll(model.logits(hidden), targets))
-    return jnp.concatenate([nll(hidden[:, s : min(s + chunk, targets.shape[1])], targets[:, s : s + chunk]) for s in range(0, targets.shape[1], chunk)], 1)
+    following = jnp.roll(shard(jnp.asarray(tokens), ROWS, None), -1, 1)
+
+    def device(model, tokens, positions, targets):
+        hidden = model._hidden(tokens, positions, compute)
+        head = model._head(hidden)
+        nll = jax.checkpoint(lambda piece: _nll(jnp.dot(piece[0], head, preferred_element_type=jnp.float32), piece[1]))
+        pieces = _chunks(hidden.reshape(-1, hidden.shape[-1]), targets.reshape(-1), compute.loss_chunk)
+        return jax.lax.map(nll, pieces).reshape(-1)[:tokens.size].reshape(tokens.shape)
+
+    return _per_token(device, model, tokens, following)[:, :-1]
