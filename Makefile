@@ -47,8 +47,8 @@ bench: $(PEERS)/installed ## measure beside diffusers and transformers, on a qui
 	@mkdir -p figures/runs
 	PATH='$(CURDIR)/$(PEERS)/bin':$$PATH PYTHONPATH='$(CURDIR)' papermill --kernel python3 nbs/bench/tokenizer.ipynb figures/runs/bench_tokenizer.ipynb -p measure True
 
-docs: $(STAMP) ## the site in _site/, from the notebooks as they stand
-	$(BIN)/sphinx-build -W --keep-going -q -c docs . _site
+docs: $(STAMP) ## the site in _site/html, from the notebooks as they stand
+	$(BIN)/sphinx-build -W --keep-going -q -c docs . _site/html
 
 export: $(STAMP) ## write lvm_lite/ from nbs/
 	$(BIN)/nbdev-export

@@ -1,4 +1,4 @@
-"""The site, made by `make docs` from the notebooks as they were last executed: `sphinx-build -W -c docs . _site`."""
+"""The site, made by `make docs` from the notebooks as they were last executed: `sphinx-build -W -c docs . _site/html` (MyST-NB puts its copies beside that folder)."""
 import re
 from pathlib import Path
 

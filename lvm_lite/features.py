@@ -7,7 +7,7 @@ __all__ = ['RESIZE', 'NETWORKS', 'RELEASES', 'Unit', 'Inception', 'I3D', 'C3D', 
            'read_network', 'cache_directory', 'weights_path', 'Release', 'fetch_weights', 'load_features']
 
 # %% ../nbs/09_features.ipynb #633afce4
-import hashlib, importlib.util, math, os, subprocess, sys, tarfile, tempfile, urllib.request, zipfile
+import importlib.util, math, os, subprocess, sys, tarfile, tempfile, urllib.request, zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -18,9 +18,8 @@ from flax import nnx
 from flax.serialization import msgpack_restore
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
-from safetensors import SafetensorError
 
-from .files import atomic_write, read_metadata, read_pickle, read_safetensors, read_torch, sha256, write_safetensors
+from .files import read_metadata, read_pickle, read_safetensors, read_torch, sha256, write_safetensors
 from .settings import lookup
 
 # %% ../nbs/09_features.ipynb #3336bd7e
