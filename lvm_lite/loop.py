@@ -9,6 +9,7 @@ __all__ = ['read_log', 'fit']
 import json
 import math
 import signal
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -29,8 +30,22 @@ def _named(state) -> dict:
     return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
 
 # %% ../nbs/08_loop.ipynb #013fe3a0
+@contextmanager
+def _checkpointer(directory: Path, keep: int):
+    "Orbax's checkpointer. When the block fails, what went wrong is the block's to say, not that of the closing."
+    saver = ocp.training.Checkpointer(directory, preservation_policy=ocp.training.preservation_policies.LatestN(keep))
+    try: yield saver
+    except BaseException:
+        try: saver.close()
+        except Exception: pass
+        raise
+    saver.close()
+
 def _save(checkpointer, state, config):
-    checkpointer.save_checkpointables_async(int(state["step"]), dict(state=_named(state)), custom_metadata=config)
+    "Begin to save; `.result()` of what it returns waits, and raises what went wrong."
+    return checkpointer.save_checkpointables_async(int(state["step"]), dict(state=_named(state)), custom_metadata=config)
+
+def _good(step, directory): return "none" if step is None else f"step {step} in {directory}"
 
 # %% ../nbs/08_loop.ipynb #b5701cb4
 def _restore(checkpointer, state, config):
@@ -47,17 +62,18 @@ def _restore(checkpointer, state, config):
     named = checkpointer.load_checkpointables(step, dict(state=abstract))["state"]
     return jax.tree.unflatten(jax.tree.structure(state), [named[k] for k in abstract])
 
-
-
 # %% ../nbs/08_loop.ipynb #3510bb7d
 @contextmanager
-def _sigterm():
-    "An event that SIGTERM sets while the block runs (only the main thread can listen)."
+def _preemption():
+    "A function of a step's number: whether to stop after it. One process listens for SIGTERM itself, which only its main thread can."
+    if jax.process_count() > 1:
+        from jax.experimental.multihost_utils import reached_preemption_sync_point
+        yield reached_preemption_sync_point; return
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():
-        yield asked; return
+        yield lambda step: False; return
     previous = signal.signal(signal.SIGTERM, lambda *_: asked.set())
-    try: yield asked
+    try: yield lambda step: asked.is_set()
     finally: signal.signal(signal.SIGTERM, previous)
 
 # %% ../nbs/08_loop.ipynb #2c463a6c
@@ -69,14 +85,31 @@ def read_log(directory: str | Path) -> list[dict]:
         except json.JSONDecodeError: break
     return lines
 
-def _rewind_log(directory, step):
-    lines = [line for line in read_log(directory) if line["step"] <= step]
-    with atomic_write(Path(directory) / "log.jsonl") as p: p.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return lines
+class _Log:
+    "The lines so far, kept in a directory by the first process."
+    def __init__(self, directory: Path | None, step: int, tensorboard: bool):
+        self.lines = [line for line in read_log(directory) if line["step"] <= step] if directory else []
+        self.file = directory / "log.jsonl" if directory and jax.process_index() == 0 else None
+        self.board = _tensorboard(directory, step) if self.file and tensorboard else None
+        if self.file:
+            with atomic_write(self.file) as p: p.write_text("".join(json.dumps(line) + "\n" for line in self.lines))
+
+    def add(self, line: dict):
+        self.lines.append(line)
+        if self.file:
+            with open(self.file, "a") as f: f.write(json.dumps(line) + "\n")
+        if self.board:
+            for k, v in line.items(): self.board.add_scalar(k, v, line["step"])
+            self.board.flush()
+
+def _tensorboard(directory, step):
+    try: from tensorboardX import SummaryWriter
+    except ImportError: raise ValueError("a log for TensorBoard needs a package: pip install 'lvm-lite[tensorboard]'") from None
+    return SummaryWriter(str(directory / "tensorboard"), purge_step=step + 1)
 
 # %% ../nbs/08_loop.ipynb #cb11389f
 def fit(step_fn,              # (state, batch) -> (state, metrics); metrics are scalars, "loss" among them
-        state,                # pytree, a dictionary with "step": int32 scalar
+        state,                # pytree, a dictionary with "step": int32 scalar; it is used up
         batch_at,             # step -> batch, a pure function
         steps: int,           # to have done at the end
         directory: str | Path | None = None, # of checkpoints and log; resumes from it. None keeps nothing
@@ -86,48 +119,65 @@ def fit(step_fn,              # (state, batch) -> (state, metrics); metrics are 
         log_every: int = 10,                 # steps between lines of the log
         evaluate=None,                       # state -> dict of scalars, added to the log
         evaluate_every: int = 0,             # steps between evaluations; 0 never
-        describe: str = "training",          # beside the progress bar, which only a terminal shows
+        per_step: dict = {},                 # name in the log -> amount of a step, there divided by its seconds
+        about_batch=None,                    # step -> text, said of the batch whose loss is not finite
+        tensorboard: bool = False,           # also log for TensorBoard, into `directory/tensorboard`
+        describe: str = "training",          # beside the progress bar
        ):
-    """Train from the latest checkpoint in `directory`, or from `state`, which is used up, to `steps`.
+    """Train from the latest checkpoint in `directory`, or from `state`, to `steps`. Every process of a job calls it.
 
-    Returns the state and the log, a list of dictionaries. Raises `FloatingPointError` where the loss is not finite."""
-    directory, log = Path(directory).absolute() if directory else None, []
-    keeping = ocp.training.preservation_policies.LatestN(keep)
-    with (ocp.training.Checkpointer(directory / "checkpoints", preservation_policy=keeping) if directory else nullcontext() as saver,
-          _sigterm() as stop, ThreadPoolExecutor(1) as ahead):
+    Returns the state and the log, a list of dictionaries. Raises `FloatingPointError` where the loss is not finite, `OSError` where a checkpoint cannot be written."""
+    directory = Path(directory).absolute() if directory else None
+    with (_checkpointer(directory / "checkpoints", keep) if directory else nullcontext() as saver,
+          _preemption() as told_to_stop, ThreadPoolExecutor(1) as ahead):
+        good = saving = waiting = None
         if saver and saver.latest:
             state = _restore(saver, state, config)
-            log = _rewind_log(directory, int(state["step"]))
+            good = int(state["step"])
         compiled, first = jax.jit(step_fn, donate_argnums=0), int(state["step"])
-        good, waiting = first if saver and saver.latest else None, None
-        clock = time.perf_counter()
+        log, clock, logged = _Log(directory, first, tensorboard), time.perf_counter(), first
+
+        def settle():
+            "Wait for the checkpoint on its way, if there is one."
+            nonlocal good, saving
+            if not saving: return
+            (step, answer), saving = saving, None
+            try: answer.result()
+            except Exception as e: raise OSError(f"{describe}: step {step} could not be saved: {str(e).splitlines()[0]}; last good checkpoint: {_good(good, directory)}") from e
+            good = step
 
         def note(step, metrics):
             "Look at a finished step's metrics; log them where it is due, an evaluation always."
-            nonlocal clock
+            nonlocal clock, logged
             values = {k: float(v) for k, v in metrics.items()}
             if not math.isfinite(values["loss"]):
-                raise FloatingPointError(f"{describe}: the loss of step {step} is {values['loss']}; last good checkpoint: {f'step {good} in {directory}' if good is not None else 'none'}")
+                settle()
+                raise FloatingPointError(f"{describe}: the loss of step {step} is {values['loss']}; last good checkpoint: {_good(good, directory)}" + (f"; its batch: {about_batch(step - 1)}" if about_batch else ""))
             if step % log_every and step != steps and not (evaluate_every and step % evaluate_every == 0): return
             seconds, clock = time.perf_counter() - clock, time.perf_counter()
-            log.append(dict(step=step, **values, seconds=seconds))
-            if directory:
-                with open(directory / "log.jsonl", "a") as f: f.write(json.dumps(log[-1]) + "\n")
+            each, logged = seconds / max(1, step - logged), step
+            log.add(dict(step=step, **values, **{k: amount / each for k, amount in per_step.items()}, seconds=seconds, seconds_left=(steps - step) * each))
             bar.set_postfix(loss=f"{values['loss']:.3f}", refresh=False)
 
-        with tqdm(total=steps, initial=first, desc=describe, disable=None, mininterval=1) as bar:
-            batch = ahead.submit(batch_at, first)
+        quiet = {} if sys.stderr.isatty() else dict(delay=60, mininterval=60)  # a file gets a line a minute
+        with tqdm(total=steps, initial=first, desc=describe, **quiet) as bar:
+            batch = ahead.submit(batch_at, first) if first < steps else None
             for step in range(first + 1, steps + 1):
                 current, batch = batch.result(), ahead.submit(batch_at, step) if step < steps else None
                 state, metrics = compiled(state, current)
                 if waiting: note(*waiting)
-                waiting = step, metrics
+                waiting, stop = (step, metrics), told_to_stop(step)
                 if evaluate_every and (step % evaluate_every == 0 or step == steps):
+                    jax.block_until_ready(metrics)
+                    begun = time.perf_counter()
                     waiting = step, metrics | {k: float(v) for k, v in evaluate(state).items()}  # before the next step uses the state up
-                if saver and (step % save_every == 0 or step == steps or stop.is_set()):
+                    clock += time.perf_counter() - begun  # an evaluation is no part of a step
+                if saver and (step % save_every == 0 or step == steps or stop):
                     note(*waiting); waiting = None  # never save a state whose loss was not looked at
-                    _save(saver, state, config); good = step
+                    settle()
+                    saving = step, _save(saver, state, config)
                 bar.update()
-                if stop.is_set(): break
+                if stop: break
             if waiting: note(*waiting)
-    return state, log
+            settle()
+    return state, log.lines
