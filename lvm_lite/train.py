@@ -111,7 +111,7 @@ def train_step(state, tokens, stage: Stage, compute: Compute, optimizer_kind: st
         total, _ = jax.lax.scan(add, (jnp.zeros(()), jax.tree.map(jnp.zeros_like, state["model"])), tokens)
         loss, gradient = jax.tree.map(lambda x: x / len(tokens), total)
     updates, moments = optimizer(stage, optimizer_kind).update(gradient, state["optimizer"], state["model"])
-    metrics = dict(loss=loss, learning_rate=schedule(stage)(state["step"]), gradient_norm=optax.global_norm(gradient))
+    metrics = dict(loss=loss, learning_rate=schedule(stage)(state["step"]), gradient_norm=optax.tree.norm(gradient))
     return dict(step=state["step"] + 1, model=optax.apply_updates(state["model"], updates), optimizer=moments), metrics
 
 def train_state(model: Llama, stage: Stage, optimizer_kind: str = "adamw"):
