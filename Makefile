@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: all install reproduce test tokenizer parity bench docs export clean readme constraints wheel help
+.PHONY: all install reproduce test tokenizer budgets budget kill parity bench docs export clean readme constraints wheel help
 .DEFAULT_GOAL := all
 
 all: reproduce ## install, then draw every table and figure of PROFILE (sample) that is out of date
@@ -32,6 +32,22 @@ test: $(STAMP) ## every notebook and the tests of the repository, in two process
 tokenizer: $(STAMP) ## train the sample tokenizer anew into data/tokenizer: an hour
 	@mkdir -p figures/runs
 	$(BIN)/papermill nbs/train/tokenizer.ipynb figures/runs/tokenizer.ipynb -p train True
+
+# The TPU's compiler lies apart: beside JAX it would be tried at every start.
+LIBTPU := .libtpu
+$(LIBTPU)/installed: $(STAMP)
+	VIRTUAL_ENV='$(CURDIR)/$(VENV)' $(BIN)/uv pip install --quiet --target $(LIBTPU) libtpu==0.0.52
+	@touch $@
+
+budgets: $(LIBTPU)/installed ## compile every size and stage for TPUs that are not here, into figures/budgets.*: two hours
+	@mkdir -p figures/runs
+	JAX_PLATFORMS=cpu TPU_LIBRARY_PATH='$(CURDIR)/$(LIBTPU)/libtpu/libtpu.so' $(BIN)/papermill nbs/train/budgets.ipynb figures/runs/budgets.ipynb -p measure True $(if $(ONLY),-p only '$(ONLY)')
+
+budget: $(LIBTPU)/installed ## one of them, as a proof that the paper's step still compiles: a minute
+	JAX_PLATFORMS=cpu TPU_LIBRARY_PATH='$(CURDIR)/$(LIBTPU)/libtpu/libtpu.so' $(BIN)/lvm-lite budget 300M pretrain --topology v3:16x8
+
+kill: $(STAMP) ## training killed at twenty random moments goes on to the same numbers: some minutes
+	KILLS=20 $(BIN)/python -m pytest tests/test_training.py -k killed
 
 # Peers live in an environment of their own, made by plain pip; the checkout is on the path there.
 PEERS := .venv-parity

@@ -91,12 +91,13 @@ def choose_compute(config: ModelConfig,
                    device=None,              # the first one by default
                    memory: float | None = None, # bytes of the device
                    optimizer: str = "adamw",
+                   keep: str | None = None,  # what a block keeps, instead of the most that fits
                   ) -> Compute:
     "float32 on CPUs and on GPUs without bfloat16, which is there from compute capability 8.0 on; and what fits of what a block may keep."
     device = device or jax.devices()[0]
     half = device.platform == "tpu" or device.platform == "gpu" and float(device.compute_capability) >= 8
     dtype, keeps = ("bfloat16", ("products", "attention", "stream")) if half else ("float32", ("all", "products", "attention", "stream"))
-    for keep in keeps:
+    for keep in (keep,) if keep else keeps:
         compute = Compute(dtype, keep, mlp_chunk=2048 if keep == "stream" and tokens > 2048 else 0)
         if step_memory(config, tokens, compute, parts, optimizer) < 0.85 * (memory or device_memory(device)): break
     return compute
@@ -340,22 +341,24 @@ def budget(size: str,                  # a name of `MODELS`, or a `ModelConfig`
            stage: str,                 # a name of `STAGES`, or a `Stage`
            topology: str = "v3:16x8",
            mesh: dict | None = None,   # sizes of axes; None leaves it to `default_mesh`
-           compute: Compute | None = None,
+           compute: Compute | None = None, # None leaves it to `choose_compute`,
+           keep: str | None = None,    # as does this
            accumulation: int | None = None,
            optimizer: str = "adamw",
            memory: float | None = None,  # bytes of a device, if other than the topology's
+           devices: int | None = None,   # the topology's first ones alone
            utilisation: float = 0.4,   # of the peak; others reach 0.35 to 0.47 on v3
           ) -> Budget:
     "Compile the real training step for a machine and say what it needs. Raises a `ValueError` for what does not divide, and for an unknown topology."
     config, stage = MODELS[size] if isinstance(size, str) else size, STAGES[stage] if isinstance(stage, str) else stage
-    devices, length = topology_devices(topology), stage.context(config.tokens_per_image)
+    devices, length = topology_devices(topology)[:devices], stage.context(config.tokens_per_image)
     mesh = make_mesh(**mesh or default_mesh(config, stage, len(devices)), devices=devices)
     shape, device = dict(mesh.shape), devices[0]
     rows = shape["data"] * shape["fsdp"]
     accumulation = accumulation or accumulation_for(stage, length // (shape["tensor"] * shape["seq"]), rows)
     check_mesh(mesh, config, stage, accumulation)
     tokens, available = stage.batch_size * length, memory or device_memory(device)
-    compute = compute or choose_compute(config, tokens // (accumulation * rows * shape["seq"]), shape["fsdp"] * shape["tensor"], device, available, optimizer)
+    compute = compute or choose_compute(config, tokens // (accumulation * rows * shape["seq"]), shape["fsdp"] * shape["tensor"], device, available, optimizer, keep)
     backend, why = choose_backend(device, compute.dtype, length, config.head_dim, shape["seq"])
     compute = compute if compute.attention else replace(compute, attention=backend)
     with jax.set_mesh(mesh):
