@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: all install reproduce test tokenizer budgets budget kill parity bench docs export clean readme constraints wheel help
+.PHONY: all install reproduce test tokenizer budgets budget proofs parity bench docs export clean readme constraints wheel help
 .DEFAULT_GOAL := all
 
 all: reproduce ## install, then draw every table and figure of PROFILE (sample) that is out of date
@@ -46,8 +46,8 @@ budgets: $(LIBTPU)/installed ## compile every size and stage for TPUs that are n
 budget: $(LIBTPU)/installed ## one of them, as a proof that the paper's step still compiles: a minute
 	JAX_PLATFORMS=cpu TPU_LIBRARY_PATH='$(CURDIR)/$(LIBTPU)/libtpu/libtpu.so' $(BIN)/lvm-lite budget 300M pretrain --topology v3:16x8
 
-kill: $(STAMP) ## training killed at twenty random moments goes on to the same numbers: some minutes
-	KILLS=20 $(BIN)/python -m pytest tests/test_training.py -k killed
+proofs: $(STAMP) ## what takes minutes to prove: the whole grid of attention, training killed at twenty random moments
+	$(BIN)/python -m pytest -n 2 -m slow
 
 # Peers live in an environment of their own, made by plain pip; the checkout is on the path there.
 PEERS := .venv-parity

@@ -16,7 +16,6 @@ from lvm_lite.loop import read_log
 from training import run, write_corpus
 
 here = Path(__file__).resolve().parent
-KILLS = int(os.environ.get("KILLS", "1"))  # `make kill` strikes 20 times
 
 
 @pytest.fixture(scope="module")
@@ -89,11 +88,12 @@ def test_two_processes_train_as_one_and_stop_together(corpus, cache, alone, tmp_
 
 
 @pytest.mark.xdist_group("processes")
-def test_killed_at_any_moment_it_goes_on_to_the_same_numbers(corpus, cache, tmp_path):
+@pytest.mark.parametrize("kills", [1, pytest.param(20, marks=pytest.mark.slow)])
+def test_killed_at_any_moment_it_goes_on_to_the_same_numbers(kills, corpus, cache, tmp_path):
     "SIGKILL at random steps; once, in the middle, another mesh takes over."
-    draw, mesh, steps = random.Random(0), dict(data=2, fsdp=2), 4 + 2 * KILLS
+    draw, mesh, steps = random.Random(0), dict(data=2, fsdp=2), 4 + 2 * kills
     reference = ended(start(None, corpus, cache, mesh, steps))
-    for strike in range(KILLS):
+    for strike in range(kills):
         process = start(tmp_path, corpus, cache, mesh, steps, nap=0.05)
         done = len(read_log(tmp_path))
         target = min(done + draw.randint(1, 2), steps - 1)
