@@ -51,6 +51,15 @@ def verify(args) -> int:
     return 1 if names else 0
 
 # %% ../nbs/24_cli.ipynb #b5d459dc
+def _function(text):
+    "A function of the user's: module:name, the module in the current folder or installed."
+    from importlib import import_module
+    module, _, name = text.partition(":")
+    sys.path.insert(0, os.getcwd())
+    try: return getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as e: raise ValueError(f"{text} is no function that can be imported ({e}): write MODULE:FUNCTION") from None
+    finally: sys.path.remove(os.getcwd())
+
 @verb(argument("rows", nargs="*", metavar="ROW", help="rows of Table 3; by default all whose data lie below --data"),
       argument("--data", default="data-sets", help="folder below which each data set lies in its own (data-sets)"),
       argument("--out", default="runs/paper/corpus", help="the corpus: a directory, or a bucket such as gs://bucket/corpus (runs/paper/corpus)"),
@@ -59,8 +68,11 @@ def verify(args) -> int:
       argument("--sentences", type=int, help="of each source, at most; by default all that it makes"),
       argument("--images", type=int, default=16, help="in a sentence; 64 for the long-video stage (16)"),
       argument("--annotations", action="append", default=[], metavar="SET:FIELD=FOLDER", help="what an annotator drew for a data set, e.g. imagenet:depth=drawn/depth; may be repeated"),
+      argument("--annotator", action="append", default=[], metavar="NAME=MODULE:FUNCTION", help="what draws instead of DexiNed, Mask2Former or 'Depth Anything', images to images; may be repeated"),
+      argument("--keep", metavar="MODULE:FUNCTION", help="a filter: given a scene or a clip, whether to use it"),
       argument("--on-error", default="skip", choices=("skip", "raise"), help="what becomes of an item that cannot be used (skip, and say so)"),
       argument("--seed", type=int, default=0),
+      argument("--shard-size", type=int, default=1024, help="sentences a shard (1024)"),
       argument("--rank", default="0/1", metavar="I/N", help="make only every N-th shard, from the I-th (0/1)"),
       argument("--ray", type=int, default=0, metavar="ENCODERS", help="tokenise by Ray Data with so many encoders"),
       argument("--dry-run", action="store_true", help="count the sentences and stop"),
@@ -70,6 +82,7 @@ def tokenize(args) -> int:
 
     example: lvm-lite tokenize lol-light-enhanced-image --data data-sets --out runs/lol --dry-run"""
     from lvm_lite import pretokenize, sources
+    from lvm_lite.corpus import report
     from lvm_lite.tokenizer import load_tokenizer
     if args.list:
         print(sources.catalogue(args.data))
@@ -78,16 +91,19 @@ def tokenize(args) -> int:
     for text in args.annotations:
         if not (m := re.fullmatch(r"(.+?):(.+?)=(.+)", text)): raise ValueError(f"--annotations {text}: write SET:FIELD=FOLDER")
         annotations.setdefault(m[1], {})[m[2]] = m[3]
+    annotators = {}
+    for text in args.annotator:
+        if not (m := re.fullmatch(r"(.+?)=(.+)", text)): raise ValueError(f"--annotator {text}: write NAME=MODULE:FUNCTION")
+        annotators[m[1]] = _function(m[2])
     if not (m := re.fullmatch(r"(\d+)/(\d+)", args.rank)): raise ValueError(f"--rank {args.rank}: write I/N, such as 0/8")
     works, left_out = pretokenize.row_works(args.data, args.rows or None, args.images, args.sentences, split=args.split, size=tokenizer.config.resolution, annotations=annotations,
-                                            on_error=args.on_error)
+                                            annotators=annotators, keep=args.keep and _function(args.keep), on_error=args.on_error)
     for line in left_out: print(f"left out: {line}")
     for work in works: print(f"{work.name}: {work.count(args.images):,} sentences")
     if not works: raise FileNotFoundError(f"no data set of Table 3 lies below {args.data}; lvm-lite tokenize --list says what each needs")
     if args.dry_run: return 0
-    missing = pretokenize.pretokenize(args.out, works, args.tokenizer if args.ray else tokenizer, seed=args.seed, images=args.images, rank=int(m[1]), ranks=int(m[2]), encoders=args.ray)
-    for work in works:
-        if work.source.problems: print(work.source.report())
+    missing = pretokenize.pretokenize(args.out, works, args.tokenizer if args.ray else tokenizer, seed=args.seed, images=args.images, shard_size=args.shard_size, rank=int(m[1]), ranks=int(m[2]), encoders=args.ray)
+    if not missing: report(args.out)
     print(f"{args.out}: " + (f"{missing} shards left to other ranks" if missing else "every shard is there"))
     return 0
 

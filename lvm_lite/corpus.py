@@ -11,6 +11,7 @@ import hashlib
 import json
 import mmap
 import re
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,8 +133,10 @@ def _map(file, shape):
     return np.frombuffer(m, "<u2").reshape(shape)
 
 def _allow_open(files: int):
-    "A map keeps its file open, and many systems let a process open 1024: ask for more."
+    "A map keeps its file open, and many systems let a process open 1024: ask for more. Linux also counts the maps."
     import resource
+    maps = Path("/proc/sys/vm/max_map_count")
+    if maps.exists() and files > (most := int(maps.read_text()) - 4096): raise ValueError(f"{files} shards, but a process may map {most} files here: raise vm.max_map_count (sysctl), or tokenise into larger shards")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = files + 256
     if soft == resource.RLIM_INFINITY or soft >= wanted: return
@@ -279,14 +282,14 @@ def verify(path: str | Path) -> list[str]:
 def report(path: str | Path,
            show: int = 3, # problems of a source that are printed
           ) -> dict[str, int]:
-    "Prints what each source of a corpus holds and what was skipped while it was made; returns how much was skipped."
+    "Prints what each source of a corpus holds and what was skipped while it was made; returns how many different things were skipped."
     skipped = {}
     for name, shards in _manifest(_place(path))["sources"].items():
-        problems = [problem for shard in shards for problem in shard.get("problems", ())]
+        problems = Counter(problem for shard in shards for problem in shard.get("problems", ()))
         skipped[name] = len(problems)
-        print(f"{name}: {sum(s['records'] for s in shards)} records in {len(shards)} shard{'s' * (len(shards) > 1)}, {len(problems)} skipped")
-        for problem in problems[:show]: print(f"    {problem}")
-        if len(problems) > show: print(f"    … and {len(problems) - show} more")
+        print(f"{name}: {sum(s['records'] for s in shards):,} records in {len(shards):,} shard{'s' * (len(shards) > 1)}, {len(problems):,} skipped")
+        for problem, times in list(problems.items())[:show]: print(f"    {problem}" + (f" ({times} times)" if times > 1 else ""))
+        if len(problems) > show: print(f"    … and {len(problems) - show:,} more")
     return skipped
 
 # %% ../nbs/12_corpus.ipynb #5ea110a4

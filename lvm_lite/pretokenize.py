@@ -20,7 +20,7 @@ from .corpus import CorpusWriter
 from .sentences import IMAGES, MIXTURE, count_sentences, is_frames, sentence
 from .settings import load_profile, lookup
 from .sources import data_sets, row_sources
-from .tasks import TABLE3, Task, as_task
+from .tasks import TABLE3, Task, as_task, plugged
 from .tokenizer import load_tokenizer, tokenizer_hash
 from .world import World
 
@@ -62,7 +62,7 @@ class Piece:
     count: int
 
 def pieces(works: list[Work],
-           shard_size: int = 64, # sentences a shard
+           shard_size: int = 1024, # sentences a shard
            images: int = IMAGES, # in a sentence
           ) -> list[Piece]:
     "All shards of a corpus."
@@ -76,12 +76,13 @@ def _parts(piece: Piece) -> list[tuple[int, int]]: # -> (first sentence, sentenc
     return [(first, min(PART, piece.first + piece.count - first)) for first in range(piece.first, piece.first + piece.count, PART)]
 
 def _draw(work: Work, first: int, count: int, seed: int, images: int):
-    "The pictures of some sentences, (count * images, H, W, 3), and what was skipped meanwhile."
+    "The pictures of some sentences, (count * images, H, W, 3), and what was skipped meanwhile; with the first of all also what the source's own list has and the source has not."
     own = (seed, *work.task.name.encode()) if isinstance(work.source, World) else (seed,)
     skipped = getattr(work.source, "problems", [])
     before = len(skipped)
-    try: return np.concatenate([sentence(work.task, work.source, (*own, n), images) for n in range(first, first + count)]), list(skipped[before:])
+    try: pictures = np.concatenate([sentence(work.task, work.source, (*own, n), images) for n in range(first, first + count)])
     except ValueError as e: raise ValueError(f"work {work.name!r}, sentences {first} to {first + count - 1}: {e}") from None
+    return pictures, [*(getattr(work.source, "listed", []) if first == 0 else []), *skipped[before:]]
 
 def tokenize(piece: Piece,
              work: Work,
@@ -125,7 +126,8 @@ def _by_ray(todo, works, tokenizer, seed, images, encoders, resources):
     names = [w.name for w in works]
     rows = [(p, part) for p, piece in enumerate(todo) for part in _parts(piece)]
     shared = ray.put((works, [(names.index(todo[p].work), *part) for p, part in rows], seed, images))
-    drawn = ray.data.range(len(rows), override_num_blocks=min(len(rows), 10_000)).map(partial(_draw_row, refs=[shared]))
+    # Half a core: drawing waits for files too; and what asks for the same as the encoders do, Ray would put into them.
+    drawn = ray.data.range(len(rows), override_num_blocks=min(len(rows), 10_000)).map(partial(_draw_row, refs=[shared]), num_cpus=0.5)
     encoded = drawn.map(_EncodeRow, fn_constructor_args=(tokenizer,), compute=ActorPoolStrategy(size=encoders), **resources)
     waiting = {}
     for row in encoded.iter_rows():
@@ -146,7 +148,7 @@ def pretokenize(path: str | Path,          # directory, or a URL such as gs://bu
                 vocab_size: int | None = None, # by default the codebook and LVM's 100 special ids
                 seed: int = 0,
                 images: int = IMAGES,      # in a sentence
-                shard_size: int = 64,      # sentences a shard
+                shard_size: int = 1024,    # sentences a shard; training keeps every shard open, so a large corpus wants large ones
                 rank: int = 0,             # which of …
                 ranks: int = 1,            # … so many processes
                 encoders: int = 0,         # of Ray Data, each with a tokenizer; 0 makes everything in this process
@@ -189,7 +191,8 @@ def _start_ray(tokenizer):
 
 def _origin(work: Work, images: int) -> dict:
     "What a work's bytes depend on, for the corpus's header."
-    source = dict(source=repr(work.source)) if isinstance(work.source, World) else dict(source=work.source.name, items=len(work.source))
+    source = dict(source=repr(work.source)) if isinstance(work.source, World) else dict(source=work.source.name, items=len(work.source), options=getattr(work.source, "options", {}))
+    if drawn := [v.__name__ for v in (work.task.input, work.task.output) if callable(v)]: source |= dict(annotators=drawn)
     return dict(task=work.task.name, sentences=work.count(images), **source)
 
 # %% ../nbs/13_pretokenize.ipynb #ab8796fd
@@ -197,12 +200,13 @@ def row_works(root: str | Path,          # below it each data set lies in its ow
               rows: list[str] | None = None, # of Table 3; by default all whose data are there, and what is left out is said
               images: int = IMAGES,      # in a sentence
               sentences: int | None = None,  # of each work, at most; by default all that its source makes
+              annotators: dict = {},     # "DexiNed", "Mask2Former" or "Depth Anything" -> a function that draws instead: see `tasks.plugged`
               **options,                 # of `sources.row_sources`: split, size, annotations, on_error, keep, …
              ) -> tuple[list[Work], list[str]]: # the works, and what was left out and why
     "A work for each data set of the rows. A row that was named and cannot be made raises an error that says what it needs."
     works, left_out = [], []
     for name in TABLE3 if rows is None else rows:
-        row = lookup(TABLE3, name, "row of Table 3")
+        row = plugged(lookup(TABLE3, name, "row of Table 3"), annotators)
         try:
             found = row_sources(row, root, frames=images if is_frames(row) else images // 2, **options)
             if not found: raise FileNotFoundError(f"nothing of it lies below {root}: " + "; ".join(f"{d.name} in {d.folder}/, needing {d.needs}" for d in data_sets(row)))
@@ -224,4 +228,4 @@ def make_corpora(profile: str, root: str | Path = "runs"):
     equal = dict.fromkeys(MIXTURE, 1.0)
     for name, works in (("corpus", share(World("train", p.image_size, p.level), p.sentences)),
                         ("heldout", share(World("heldout", p.image_size, p.level), HELDOUT * len(equal), equal))):
-        pretokenize(f"{root}/{profile}/{name}", works, tokenizer, vocab, p.seed)
+        pretokenize(f"{root}/{profile}/{name}", works, tokenizer, vocab, p.seed, shard_size=64)

@@ -31,6 +31,7 @@ def _open(file) -> Image.Image:
         return image
     except FileNotFoundError: raise ValueError(f"{file}: no such file") from None
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as e: raise ValueError(f"taken for a decompression bomb ({e})") from None
+    except Image.UnidentifiedImageError: raise ValueError("not a whole picture (of no known format)") from None
     except (OSError, SyntaxError) as e: raise ValueError(f"not a whole picture ({e})") from None
 
 def read_image(file) -> np.ndarray: # a path, bytes or a binary file
@@ -119,7 +120,7 @@ def read_video(file,                 # a path, bytes or a binary file
                 if len(images) == take.frames: return Clip(np.stack(images))
             declared = 0 if start else stream.frames
     except FileNotFoundError: raise ValueError(f"{file}: no such file") from None
-    except av.error.FFmpegError as e: raise ValueError(f"not a whole video ({e})") from None
+    except av.error.FFmpegError as e: raise ValueError(f"not a whole video ({e.strerror})") from None
     if count < declared: raise ValueError(f"ends after {count} of the {declared} frames that it declares")
     return read_video(file, replace(take, stride=take.of(count).step), start)
 
@@ -184,9 +185,9 @@ def read_picture(root, want, take, beside, mates, numbers, palette, name):
         if annotation == "pair" and name in mates:  # another picture has another size
             found["pair"] = np.asarray(Image.fromarray(read_image(root / mates[name])).resize(image.shape[1::-1], Image.Resampling.BILINEAR))
         elif annotation in beside:
-            file = root / beside[annotation](name)
-            if not file.exists(): raise ValueError(f"no {annotation}: {file} is missing")
-            found[annotation] = ANNOTATION_READERS[annotation](file)
+            file = beside[annotation](name)
+            if not (root / file).exists(): raise ValueError(f"no {annotation}: {file} is missing")
+            found[annotation] = ANNOTATION_READERS[annotation](root / file)
     if numbers and "classes" in found: found["classes"] = numbers(found["classes"])
     if "instances" in found: found["instances"] = _renumber(found["instances"])
     return take(Scene(image, **found, name=name, palette=palette))
@@ -233,7 +234,7 @@ def videos(root: Path, split: str, want: set, take: Take,
     for entry in listed:
         name, at, start = entry.partition("@")
         if name in known: found.append(f"{known[name]}{at}{start}")
-        else: problems.append(f"{entry}: listed, but not below {root / folder}")
+        else: problems.append(f"{entry}: listed, but not in {folder or 'the folder'}")
     return Listing(found, partial(_read_listed, root / folder, take), problems)
 
 def _read_listed(root, take, name):
@@ -254,7 +255,7 @@ def frame_folders(root: Path, split: str, want: set, take: Take,
     if not (root / folder).is_dir(): raise FileNotFoundError(f"{root / folder}: no such folder")
     if names: listed = names(root, split)
     else: listed = sorted({os.path.dirname(f) for f in _files(root / folder, PICTURES)})
-    problems = [f"{n}: listed, but not below {root / folder}" for n in listed if not (root / folder / n).is_dir()]
+    problems = [f"{n}: listed, but not in {folder or 'the folder'}" for n in listed if not (root / folder / n).is_dir()]
     clips = [os.path.join(folder, n) for n in listed if (root / folder / n).is_dir()]
     return Listing(clips, partial(_read_folder, root, want, take, inner, beside or {}, numbers, finish, palette), problems)
 
@@ -269,9 +270,9 @@ def _read_frame(root, want, beside, numbers, palette, frame):
     found = {}
     for annotation, where in beside.items():
         if not want & ({"classes", "instances"} if annotation == "mask" else {annotation}): continue
-        file = root / where(frame)
-        if not file.exists(): raise ValueError(f"no {annotation} for {os.path.basename(frame)}: {file} is missing")
-        found |= numbers(read_numbers(file)) if annotation == "mask" else {annotation: ANNOTATION_READERS[annotation](file)}
+        file = where(frame)
+        if not (root / file).exists(): raise ValueError(f"no {annotation} for {os.path.basename(frame)}: {file} is missing")
+        found |= numbers(read_numbers(root / file)) if annotation == "mask" else {annotation: ANNOTATION_READERS[annotation](root / file)}
     return Scene(read_image(root / frame), **found, name=frame, palette=palette)
 
 # %% ../nbs/05_readers.ipynb #f7db8b0a

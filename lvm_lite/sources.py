@@ -28,10 +28,12 @@ class Source:
     def __init__(self, name: str, listing: Listing, palette: str = "sample",
                  on_error: str = "skip",            # or "raise"
                  keep: Callable[[Scene | Clip], bool] | None = None, # what may be used; the rest counts as a problem
+                 options: dict | None = None,       # how it was opened, for a corpus's header; JSON
                 ):
         if on_error not in ("skip", "raise"): raise ValueError(f"on_error {on_error!r} is neither 'skip' nor 'raise'")
-        self.name, self.palette, self.on_error, self.keep = name, palette, on_error, keep
-        self.names, self._read, self.problems, self._bad = listing.names, listing.read, list(listing.problems), {}
+        if on_error == "raise" and listing.problems: raise ValueError(f"{name}/{listing.problems[0]}" + (f", and {n} more" if (n := len(listing.problems) - 1) else ""))
+        self.name, self.palette, self.on_error, self.keep, self.options = name, palette, on_error, keep, options or {}
+        self.names, self._read, self.listed, self.problems, self._bad = listing.names, listing.read, listing.problems, list(listing.problems), {}
 
     def __len__(self) -> int: return len(self.names)
 
@@ -153,7 +155,7 @@ def _pix2pix(root, split, want, take):
     kept = json.loads(list_text(root, "seeds.json"))
     folders = {p.name: p.relative_to(root).as_posix() for p in root.glob("shard-*/*") if p.is_dir()} or {p.name: p.name for p in root.iterdir() if p.is_dir()}
     names = [f"{folders[prompt]}/{seed}_0.jpg" for prompt, seeds in kept for seed in seeds if prompt in folders]
-    problems = [f"{prompt}: listed, but not below {root}" for prompt, _ in kept if prompt not in folders]
+    problems = [f"{prompt}: listed, but not in the folder" for prompt, _ in kept if prompt not in folders]
     return Listing(names, partial(read_picture, root, want, take, {"pair": lambda n: n.replace("_0.jpg", "_1.jpg")}, {}, None, "sample"), problems)
 
 # %% ../nbs/06_sources.ipynb #745294b4
@@ -261,7 +263,8 @@ def open_source(name: str,            # of `DATA_SETS`: "ade20k", "ucf101", …;
     except FileNotFoundError as e: raise FileNotFoundError(f"{data.name}: {e}. Below {root} it needs {data.needs}") from None
     if not listing.names: raise FileNotFoundError(f"{data.name}: nothing to read for {split!r} below {root}. It needs {data.needs}")
     if annotations: listing = replace(listing, read=partial(_annotated, listing.read, {k: Path(v) for k, v in annotations.items()}, take))
-    return Source(data.folder, replace(listing, read=partial(_in_palette, listing.read, palette)), palette, on_error, keep)
+    options = dict(split=split, size=size, frames=frames, stride=take.stride, fit=take.fit, palette=palette, drawn=sorted(annotations), keep=keep and getattr(keep, "__name__", repr(keep)))
+    return Source(data.folder, replace(listing, read=partial(_in_palette, listing.read, palette)), palette, on_error, keep, options)
 
 def _columns(data, root):
     if not data.columns: raise ValueError(f"{data.name} is not read from {root}: its form on the Hub is not known here")
@@ -274,7 +277,7 @@ def _annotated(read, folders, take, name):
     if not isinstance(item, Scene): raise ValueError("folders of annotations are for pictures; give a video's task an annotator (tasks.annotated)")
     for annotation, folder in folders.items():
         file = folder / f"{os.path.splitext(name)[0]}.png"
-        if not file.exists(): raise ValueError(f"no {annotation}: {file} is missing")
+        if not file.exists(): raise ValueError(f"no {annotation}: {os.path.splitext(name)[0]}.png is missing among what was drawn")
         drawn = lookup(ANNOTATION_READERS, annotation, "annotation")(file)
         found[annotation] = getattr(take(Scene(np.zeros((*drawn.shape[:2], 3), np.uint8), **{annotation: drawn})), annotation)
     return replace(item, **found)

@@ -8,12 +8,12 @@ __all__ = ['PALETTE', 'ADE20K_USUAL', 'CITYSCAPES', 'PALETTES', 'OBJECTS', 'BONE
            'known', 'view_image', 'view_pair', 'view_segmentation', 'view_instances', 'view_panoptic', 'view_boxes',
            'view_skeleton', 'grey', 'view_grey', 'draw_depth', 'decode_depth', 'view_depth', 'edges', 'view_edges',
            'hole', 'view_masked', 'view_noisy', 'view_dark', 'view_styled', 'annotated', 'as_view', 'Task', 'as_task',
-           'draw_pair', 'make_pair', 'Row', 'stand_in', 'Evaluation']
+           'draw_pair', 'make_pair', 'Row', 'stand_in', 'plugged', 'Evaluation']
 
 # %% ../nbs/02_tasks.ipynb #213edce7
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -244,8 +244,9 @@ def annotated(annotator: Callable[[np.ndarray], np.ndarray] # (B, H, W, 3) uint8
     def view(scene: Scene, seed: int | tuple) -> np.ndarray:
         out = np.asarray(annotator(scene.image[None]))
         if (out.shape, out.dtype) != ((1, *scene.image.shape), np.uint8):
-            raise ValueError(f"annotator {getattr(annotator, '__name__', annotator)!r} gave {out.dtype} {out.shape} for uint8 {(1, *scene.image.shape)}; it must keep both")
+            raise ValueError(f"annotator {view.__name__!r} gave {out.dtype} {out.shape} for uint8 {(1, *scene.image.shape)}; it must keep both")
         return out[0]
+    view.__name__ = getattr(annotator, "__name__", repr(annotator))  # a corpus's header says who drew
     return view
 
 def as_view(view: str | View) -> View:
@@ -380,6 +381,13 @@ TABLE3 = {row.name: row for row in (*_RANDOM_AND_NATURAL, *_GENERATIVE, *_DISCRI
 def stand_in(row: Row) -> Task:
     "What the sample world draws for a row: the row itself, or the task named by `row.sample`."
     return TASKS[row.sample] if row.sample else row
+
+def plugged(row: Row,
+            annotators: dict[str, Callable], # "DexiNed", "Mask2Former", "Depth Anything" -> images to images, as `annotated` takes
+           ) -> Row:
+    "The row with what an annotator draws, where the table names it; other rows as they are."
+    if row.annotation not in annotators: return row
+    return replace(row, **{"input" if row.kind == "generative" else "output": annotated(annotators[row.annotation])})
 
 # %% ../nbs/02_tasks.ipynb #a76f542a
 @dataclass(frozen=True)

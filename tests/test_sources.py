@@ -1,10 +1,12 @@
 "Every data set of Tables 3 and 4, read from a small tree of its layout; and what becomes of bad files in it."
+import io, struct, tarfile, zlib
+
 import numpy as np
 import pytest
 
 from lvm_lite.sentences import sentence
 from lvm_lite.sources import DATA_SETS, open_source, row_sources
-from lvm_lite.tasks import TABLE3
+from lvm_lite.tasks import TABLE3, plugged
 from lvm_lite.world import Clip, Scene
 from tests.trees import FRAMES, TREES, encoded, film, put
 
@@ -25,13 +27,14 @@ def test_every_data_set_has_a_tree(): assert set(TREES) == set(DATA_SETS)
 def test_layout(folder, data):
     "Each item reads, with every annotation that the set is said to have, at the size asked for."
     described = DATA_SETS[folder]
-    source = open_source(folder, data / folder, SPLIT.get(folder, "train"), size=16, on_error="raise")
+    source = open_source(folder, data / folder, SPLIT.get(folder, "train"), size=16)
     for i in range(len(source)):
         item = source[i]
         assert isinstance(item, Clip if described.unit == "video" else Scene)
         assert (item.images.shape if described.unit == "video" else item.image.shape) == (*[16] * (2 + (described.unit == "video")), 3)
         for field in described.fields: assert getattr(item, field) is not None, field
-        assert item.palette == described.palette and item.name.startswith(folder)
+        assert item.palette == described.palette and item.name == f"{folder}/{source.names[i]}"
+    assert source.problems == source.listed  # nothing but what the tree's lists promise and the tree does not hold
 
 
 def items(folder, data, **options):
@@ -49,7 +52,9 @@ def test_splits(data):
     assert open_source("moments", data / "moments", "validation", size=16).names == ["clapping/yt-2_2.mp4"]
 
 
-def test_listed_and_gone(data): assert items("kinetics700", data)[0].problems == [f"gone_000000_000010: listed, but not below {data / 'kinetics700/train'}"]
+def test_listed_and_gone(data):
+    assert items("kinetics700", data)[0].problems == ["gone_000000_000010: listed, but not in train"]
+    with pytest.raises(ValueError, match="kinetics700/gone_000000_000010: listed, but not in train"): items("kinetics700", data, on_error="raise")
 
 
 def test_clips_within_a_video(data):
@@ -139,6 +144,10 @@ def test_every_row_makes_a_sentence(data, tmp_path):
         made.add(row.name)
     assert set(TABLE3) - made == {"charades-v1-segmentation-map-to-video"}  # its masks come from an annotator that runs on the frames
     with pytest.raises(ValueError, match="holds no classes"): row_sources("charades-v1-segmentation-map-to-video", data)
+    row = plugged(TABLE3["charades-v1-segmentation-map-to-video"], {"Mask2Former": lambda images: 255 - images})
+    for source in row_sources(row, data, size=16, frames=8).values():
+        made_of = sentence(row, source, (0, 0))
+        assert (made_of[:8] == 255 - made_of[8:]).all()
 
 
 class Eight:
@@ -148,6 +157,12 @@ class Eight:
     def __getitem__(self, i): return self.source[i % len(self.source)]
 
 
+def bomb(side):
+    "A PNG header that promises side x side pixels, and nothing behind it."
+    chunk = lambda kind, data: struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
 BAD = {  # what is wrong -> (data set, file, its bytes, part of the reason)
     "truncated picture": ("masks", "images/a/3.jpg", encoded(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))[:900], "not a whole picture"),
     "no picture": ("masks", "images/a/3.jpg", b"<html>404</html>", "not a whole picture"),
@@ -155,6 +170,8 @@ BAD = {  # what is wrong -> (data set, file, its bytes, part of the reason)
     "mask of another size": ("masks", "masks/a/3.png", encoded(np.zeros((9, 9), np.uint8), "PNG"), "classes of (9, 9) pixels"),
     "unknown label": ("masks", "masks/a/3.png", encoded(np.full((24, 32), 77, np.uint8), "PNG"), "unknown label id 77"),
     "unknown Cityscapes label": ("cityscapes", "gtFine/train/aachen/aachen_000001_000019_gtFine_labelIds.png", encoded(np.full((24, 32), 99, np.uint8), "PNG"), "unknown label ids [99]"),
+    "decompression bomb": ("masks", "images/a/3.jpg", bomb(30_000), "taken for a decompression bomb"),
+    "bomb of a mask": ("masks", "masks/a/3.png", bomb(30_000), "taken for a decompression bomb"),
     "truncated video": ("ssv2", "20bn-something-something-v2/2.webm", b"\x1aE\xdf\xa3", "not a whole video"),
     "missing frame's mask": ("youtube-vos", "train/Annotations/ab/00010.png", None, "no mask for 00010.jpg"),
 }
@@ -198,6 +215,22 @@ def test_half_a_tar(tmp_path):
     assert 10 < len(source) < 20
     [source[i] for i in range(len(source))]
     assert any("00000001.tar" in p for p in source.problems), source.report()
+
+
+def test_a_tar_that_reaches_outside(tmp_path):
+    "Members with paths outside are named and left out, or the set is refused; a damaged picture inside is said in the same words every time."
+    outside, root = tmp_path / "evil.jpg", tmp_path / "data"
+    TREES["datacomp"](root)
+    with tarfile.open(root / "00000001.tar", "a") as tar:
+        for name, data in (("../evil.jpg", encoded(np.zeros((4, 4, 3), np.uint8))), (str(outside), b"x"), ("broken.jpg", b"no picture")):
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    source = open_source("datacomp", root, size=16)
+    assert source.listed == [f"00000001.tar/{name}: a path outside the archive" for name in ("../evil.jpg", outside)]
+    assert len(source) == 21 and [source[i] for i in range(21)] and not outside.exists()
+    assert source.problems[2:] == ["00000001.tar/broken.jpg: not a whole picture (of no known format)"] and "3 passed over, 21 listed" in source.report()
+    with pytest.raises(ValueError, match=r"datacomp/00000001.tar/../evil.jpg: a path outside the archive, and 1 more"): open_source("datacomp", root, on_error="raise")
 
 
 def test_pickle_is_not_run(tmp_path):
