@@ -2,7 +2,6 @@
 import os, random, shutil, signal, subprocess, sys, time
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 root = Path(__file__).resolve().parent.parent
@@ -91,7 +90,6 @@ def test_killed_at_every_file_operation(tmp_path):
     code = """
 import os, signal, sys
 from pathlib import Path
-import numpy as np
 from lvm_lite.corpus import Corpus, CorpusWriter, verify
 
 def write(path):
