@@ -282,14 +282,15 @@ def run_stage(profile: str, stage: str,
 
     def evaluate(state):
         if mesh is None: draw_samples(state["model"], tokenizer, heldout, folder / stage / f"samples/{int(state['step']):06}.png", p.seed)
-        return {f"heldout/{task}": loss for task, loss in heldout_losses(state["model"], heldout).items()}
+        losses = heldout_losses(state["model"], heldout)
+        return {f"heldout/{task}": loss for task, loss in losses.items()} | {f"perplexity/{task}": np.exp(loss) for task, loss in losses.items()}
 
     with jax.set_mesh(make_mesh(**mesh)) if mesh else nullcontext():
         if start is None: model = jax.jit(lambda: Llama(p.config, jax.random.key(p.seed)))()
         else: model = load_model(folder / start / "model" if start in BEFORE else start)
         if replace(model.config, context=p.config.context) != p.config: raise ValueError(f"{start} holds another model than profile {profile}: {model.config}, not {p.config}")
         model, _ = train(longer(model, about.context(p.config.tokens_per_image)), corpus, about, folder / stage, seed=p.seed, **dict(evaluate=evaluate, evaluate_every=every, save_every=every) | options)
-    model = collect(model)
+    model = collect(model, host=True)
     if jax.process_index() == 0: save_model(model, folder / stage / "model")
 
 def describe_training(directory: str | Path, profile) -> str:
