@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: all install reproduce test tokenizer parity bench docs export clean readme constraints wheel help
+.PHONY: all install reproduce test tokenizer kill parity bench reader docs export clean readme constraints wheel help
 .DEFAULT_GOAL := all
 
 all: reproduce ## install, then draw every table and figure of PROFILE (sample) that is out of date
@@ -33,6 +33,9 @@ tokenizer: $(STAMP) ## train the sample tokenizer anew into data/tokenizer: an h
 	@mkdir -p figures/runs
 	$(BIN)/papermill nbs/train/tokenizer.ipynb figures/runs/tokenizer.ipynb -p train True
 
+kill: $(STAMP) ## tokenise the sample corpus by loop, ranks and Ray, and kill it 20 times: minutes
+	LVM_LITE_WHOLE=1 $(BIN)/python -m pytest tests/test_pretokenize.py -s
+
 # Peers live in an environment of their own, made by plain pip; the checkout is on the path there.
 PEERS := .venv-parity
 $(PEERS)/installed: tests/parity/requirements.txt
@@ -46,6 +49,10 @@ parity: $(PEERS)/installed ## compare with diffusers and transformers
 bench: $(PEERS)/installed ## measure beside diffusers and transformers, on a quiet machine
 	@mkdir -p figures/runs
 	PATH='$(CURDIR)/$(PEERS)/bin':$$PATH PYTHONPATH='$(CURDIR)' papermill --kernel python3 nbs/bench/tokenizer.ipynb figures/runs/bench_tokenizer.ipynb -p measure True
+
+reader: $(STAMP) ## measure the corpus reader, on a quiet machine: minutes, and room for a sparse file of 20 GB
+	@mkdir -p figures/runs
+	$(BIN)/papermill --kernel python3 nbs/bench/corpus.ipynb figures/runs/bench_corpus.ipynb -p measure True
 
 docs: $(STAMP) ## the site in _site/html, from the notebooks as they stand
 	$(BIN)/sphinx-build -W --keep-going -q -c docs . _site/html

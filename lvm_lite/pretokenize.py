@@ -17,6 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from .corpus import CorpusWriter
+from .files import exists
 from .sentences import IMAGES, MIXTURE, count_sentences, is_frames, sentence
 from .settings import load_profile, lookup
 from .sources import data_sets, row_sources
@@ -223,7 +224,10 @@ def make_corpora(profile: str, root: str | Path = "runs"):
     "The training and held-out corpora of a profile, at `root/profile/corpus` and `root/profile/heldout`."
     p = load_profile(profile)
     if p.tokenizer != "sample":
-        raise FileNotFoundError(f"profile {profile}: its corpus comes from data sets that are not here; make them with lvm_lite.pretokenize.pretokenize at {root}/{profile}/corpus and …/heldout")
+        for name, split in (("corpus", "train"), ("heldout", "validation")):
+            if exists(f"{root}/{profile}/{name}/manifest.json"): continue
+            raise FileNotFoundError(f"profile {profile}: no corpus at {root}/{profile}/{name}. It comes from data sets: lvm-lite tokenize --data FOLDER --tokenizer FILE --split {split} --out {root}/{profile}/{name}")
+        return
     tokenizer, vocab = load_tokenizer(p.tokenizer), p.config.vocab_size
     equal = dict.fromkeys(MIXTURE, 1.0)
     for name, works in (("corpus", share(World("train", p.image_size, p.level), p.sentences)),
