@@ -206,15 +206,19 @@ def row_works(root: str | Path,          # below it each data set lies in its ow
              ) -> tuple[list[Work], list[str]]: # the works, and what was left out and why
     "A work for each data set of the rows. A row that was named and cannot be made raises an error that says what it needs."
     works, left_out = [], []
+    def leave_out(name, e):
+        if rows is not None: raise type(e)(f"{name}: {e}") from None
+        left_out.append(f"{name}: {e}")
     for name in TABLE3 if rows is None else rows:
         row = plugged(lookup(TABLE3, name, "row of Table 3"), annotators)
         try:
             found = row_sources(row, root, frames=images if is_frames(row) else images // 2, **options)
             if not found: raise FileNotFoundError(f"nothing of it lies below {root}: " + "; ".join(f"{d.name} in {d.folder}/, needing {d.needs}" for d in data_sets(row)))
-            works += [Work(work, row, source, min(sentences or most, most)) for work, source in found.items() for most in [count_sentences(row, source, images)]]
-        except (ValueError, FileNotFoundError) as e:
-            if rows is not None: raise type(e)(f"{name}: {e}") from None
-            left_out.append(f"{name}: {e}")
+        except (ValueError, FileNotFoundError) as e: leave_out(name, e); continue
+        for work, source in found.items():
+            try: most = count_sentences(row, source, images)
+            except ValueError as e: leave_out(work, e)
+            else: works.append(Work(work, row, source, min(sentences or most, most)))
     return works, left_out
 
 # %% ../nbs/13_pretokenize.ipynb #34045051
