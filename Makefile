@@ -46,8 +46,9 @@ budgets: $(LIBTPU)/installed ## compile every size and stage for TPUs that are n
 budget: $(LIBTPU)/installed ## one of them, as a proof that the paper's step still compiles: a minute
 	JAX_PLATFORMS=cpu TPU_LIBRARY_PATH='$(CURDIR)/$(LIBTPU)/libtpu/libtpu.so' $(BIN)/lvm-lite budget 300M pretrain --topology v3:16x8
 
-proofs: $(STAMP) ## what takes minutes to prove: the whole grid of attention, training killed at twenty random moments
+proofs: $(STAMP) ## what takes minutes to prove: the whole grid of attention; tokenising and training killed at twenty random moments
 	$(BIN)/python -m pytest -n 2 -m slow
+	LVM_LITE_WHOLE=1 $(BIN)/python -m pytest tests/test_pretokenize.py -s
 
 # Peers live in an environment of their own, made by plain pip; the checkout is on the path there.
 PEERS := .venv-parity
@@ -62,6 +63,10 @@ parity: $(PEERS)/installed ## compare with diffusers and transformers
 bench: $(PEERS)/installed ## measure beside diffusers and transformers, on a quiet machine
 	@mkdir -p figures/runs
 	PATH='$(CURDIR)/$(PEERS)/bin':$$PATH PYTHONPATH='$(CURDIR)' papermill --kernel python3 nbs/bench/tokenizer.ipynb figures/runs/bench_tokenizer.ipynb -p measure True
+
+reader: $(STAMP) ## measure the corpus reader, on a quiet machine: minutes, and room for a sparse file of 20 GB
+	@mkdir -p figures/runs
+	$(BIN)/papermill --kernel python3 nbs/bench/corpus.ipynb figures/runs/bench_corpus.ipynb -p measure True
 
 docs: $(STAMP) ## the site in _site/html, from the notebooks as they stand
 	$(BIN)/sphinx-build -W --keep-going -q -c docs . _site/html

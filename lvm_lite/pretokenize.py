@@ -17,6 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from .corpus import CorpusWriter
+from .files import exists
 from .sentences import IMAGES, MIXTURE, count_sentences, is_frames, sentence
 from .settings import load_profile, lookup
 from .sources import data_sets, row_sources
@@ -205,15 +206,19 @@ def row_works(root: str | Path,          # below it each data set lies in its ow
              ) -> tuple[list[Work], list[str]]: # the works, and what was left out and why
     "A work for each data set of the rows. A row that was named and cannot be made raises an error that says what it needs."
     works, left_out = [], []
+    def leave_out(name, e):
+        if rows is not None: raise type(e)(f"{name}: {e}") from None
+        left_out.append(f"{name}: {e}")
     for name in TABLE3 if rows is None else rows:
         row = plugged(lookup(TABLE3, name, "row of Table 3"), annotators)
         try:
             found = row_sources(row, root, frames=images if is_frames(row) else images // 2, **options)
             if not found: raise FileNotFoundError(f"nothing of it lies below {root}: " + "; ".join(f"{d.name} in {d.folder}/, needing {d.needs}" for d in data_sets(row)))
-            works += [Work(work, row, source, min(sentences or most, most)) for work, source in found.items() for most in [count_sentences(row, source, images)]]
-        except (ValueError, FileNotFoundError) as e:
-            if rows is not None: raise type(e)(f"{name}: {e}") from None
-            left_out.append(f"{name}: {e}")
+        except (ValueError, FileNotFoundError) as e: leave_out(name, e); continue
+        for work, source in found.items():
+            try: most = count_sentences(row, source, images)
+            except ValueError as e: leave_out(work, e)
+            else: works.append(Work(work, row, source, min(sentences or most, most)))
     return works, left_out
 
 # %% ../nbs/13_pretokenize.ipynb #34045051
@@ -222,10 +227,13 @@ HELDOUT = 8  # sentences of each task in the held-out corpus
 def make_corpora(profile: str, root: str | Path = "runs", images: int = IMAGES):
     "The training and held-out corpora of a profile, at `root/profile/corpus` and `root/profile/heldout`; with 64 images a sentence, of clips alone, at `corpus_64` and `heldout_64`."
     p = load_profile(profile)
-    if p.tokenizer != "sample":
-        raise FileNotFoundError(f"profile {profile}: its corpus comes from data sets that are not here; make them with lvm-lite tokenize at {root}/{profile}/corpus and …/heldout")
-    tokenizer, vocab = load_tokenizer(p.tokenizer), p.config.vocab_size
     mixture, suffix = (MIXTURE, "") if images == IMAGES else ({"video": 1.0}, f"_{images}")
+    if p.tokenizer != "sample":
+        for name, split in ((f"corpus{suffix}", "train"), (f"heldout{suffix}", "validation")):
+            if exists(f"{root}/{profile}/{name}/manifest.json"): continue
+            raise FileNotFoundError(f"profile {profile}: no corpus at {root}/{profile}/{name}. It comes from data sets: lvm-lite tokenize --data FOLDER --tokenizer FILE --split {split}{f' --images {images}' * bool(suffix)} --out {root}/{profile}/{name}")
+        return
+    tokenizer, vocab = load_tokenizer(p.tokenizer), p.config.vocab_size
     equal = dict.fromkeys(mixture, 1.0)
     for name, works in (("corpus", share(World("train", p.image_size, p.level), p.sentences * IMAGES // images, mixture)),
                         ("heldout", share(World("heldout", p.image_size, p.level), HELDOUT * len(equal), equal))):

@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['FITS', 'PICTURES', 'VIDEOS', 'ANNOTATION_READERS', 'read_image', 'read_numbers', 'fit_scene', 'Take', 'read_video',
            'stack_scenes', 'Listing', 'pictures', 'read_picture', 'list_text', 'column', 'keys', 'videos',
-           'frame_folders', 'coco', 'translate', 'tars', 'is_hub', 'load_hub', 'hub', 'read_row']
+           'frame_folders', 'coco', 'translate', 'tars', 'TarNames', 'is_hub', 'load_hub', 'hub', 'read_row']
 
 # %% ../nbs/05_readers.ipynb #1344cc75
 import csv, io, json, os, re, tarfile, warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -142,9 +142,10 @@ def _renumber(instances: np.ndarray | None) -> np.ndarray | None:
 @dataclass(frozen=True)
 class Listing:
     "The items that a reader found."
-    names: list[str]
+    names: Sequence[str]
     read: Callable[[str], Scene | Clip]         # by name; raises a `ValueError` where the item cannot be used
     problems: list[str] = field(default_factory=list)  # items that the data set lists and that are not here
+    blocks: Sequence[int] | None = None         # where blocks begin, and the end; what stands in one sentence comes from one block
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 VIDEOS = (".mp4", ".webm", ".avi", ".mkv", ".mov", ".gif")
@@ -322,20 +323,58 @@ def translate(numbers: np.ndarray, table: dict) -> np.ndarray:
 # %% ../nbs/05_readers.ipynb #2bad43fa
 def tars(root: Path, split: str, want: set, take: Take) -> Listing:
     "The pictures inside all tar files of a folder."
-    files = sorted(root.glob("**/*.tar"))
-    if not files: raise FileNotFoundError(f"{root}: no tar files")
+    names = TarNames(root, [path.relative_to(root).as_posix() for path in sorted(root.glob("**/*.tar"))])
+    return Listing(names, partial(_read_member, names, take), names.problems, names.ends)
+
+class TarNames(Sequence):
+    "The names of all pictures in some tar files; `problems` are those of the tars whose headers were read to count them."
+    def __init__(self, root: Path, files: list[str]):
+        if not files: raise FileNotFoundError(f"{root}: no tar files")
+        self.root, self.files, self.problems, self._kept = root, files, [], {}
+        self.ends = np.cumsum([0] + [self._count(tar) for tar in files])
+
+    def __len__(self) -> int: return int(self.ends[-1])
+
+    def __getitem__(self, i: int) -> str:
+        if not 0 <= i < len(self): raise IndexError(i)
+        t = int(np.searchsorted(self.ends, i, side="right")) - 1
+        tar, k, promised = self.files[t], int(i - self.ends[t]), int(self.ends[t + 1] - self.ends[t])
+        names, _, problems = self._open(tar)
+        if k == 0 and (late := [p for p in problems if p not in self.problems]): raise ValueError("; ".join(late))
+        if k >= len(names): raise ValueError(f"{tar} holds {len(names)} pictures, not {promised} as its _stats.json says")
+        return f"{tar}/{names[k]}"
+
+    def where(self, name: str) -> tuple[Path, int, int]:
+        "The tar file of a picture, its first byte and its length."
+        tar = next(t for end in re.finditer(r"\.tar/", name) for t in [name[:end.end() - 1]] if t in self._kept or t in self.files)
+        return self.root / tar, *self._open(tar)[1][name[len(tar) + 1:]]
+
+    def _count(self, tar):
+        stats = self.root / f"{tar.removesuffix('.tar')}_stats.json"
+        if stats.exists(): return int(json.loads(stats.read_text())["successes"])
+        names, _, problems = self._open(tar)
+        self.problems += problems
+        return len(names)
+
+    def _open(self, tar):
+        "A tar's pictures, where they lie, and its faults."
+        if tar not in self._kept:
+            while len(self._kept) > 3: del self._kept[next(iter(self._kept))]
+            where, problems = _members(self.root / tar, tar)
+            self._kept[tar] = list(where), where, problems
+        return self._kept[tar]
+
+def _members(path, tar):
     where, problems = {}, []
-    for path in files:
-        tar = path.relative_to(root).as_posix()
-        try:
-            with tarfile.open(path) as archive:
-                for m in archive:
-                    if m.name.startswith("/") or ".." in m.name.split("/"): problems.append(f"{tar}/{m.name}: a path outside the archive")
-                    elif m.name.lower().endswith(PICTURES) and not m.isfile(): problems.append(f"{tar}/{m.name}: no plain file")
-                    elif m.name.lower().endswith(PICTURES): where[f"{tar}/{m.name}"] = (path, m.offset_data, m.size)
-            if not _ends_well(path): problems.append(f"{tar}: ends early")  # tarfile takes a missing end for the end
-        except (tarfile.TarError, OSError) as e: problems.append(f"{tar}: not a whole tar file ({e})")
-    return Listing(list(where), partial(_read_member, where, take), problems)
+    try:
+        with tarfile.open(path) as archive:
+            for m in archive:
+                if m.name.startswith("/") or ".." in m.name.split("/"): problems.append(f"{tar}/{m.name}: a path outside the archive")
+                elif m.name.lower().endswith(PICTURES) and not m.isfile(): problems.append(f"{tar}/{m.name}: no plain file")
+                elif m.name.lower().endswith(PICTURES): where[m.name] = m.offset_data, m.size
+        if not _ends_well(path): problems.append(f"{tar}: ends early")  # tarfile takes a missing end for the end
+    except (tarfile.TarError, OSError) as e: problems.append(f"{tar}: not a whole tar file ({e})")
+    return where, problems
 
 def _ends_well(path):
     "Whether a tar file closes with its two blocks of zeros."
@@ -343,8 +382,8 @@ def _ends_well(path):
         f.seek(max(0, path.stat().st_size - 1024))
         return f.read() == bytes(1024)
 
-def _read_member(where, take, name):
-    path, offset, size = where[name]
+def _read_member(names, take, name):
+    path, offset, size = names.where(name)
     with open(path, "rb") as f:
         f.seek(offset)
         return take(Scene(read_image(f.read(size)), name=name))

@@ -66,9 +66,20 @@ PASSES = 5  # of random regrouping, as LVM does for pairs
 
 def per_pass(task: str | Task, source, images: int = IMAGES) -> int:
     "Sentences in one pass over a finite source; a `ValueError` where it cannot fill one."
-    count = len(source) if as_task(task).unit == "video" else len(source) // (images // 2)
+    count = int(_places(task, source, images)[-1])
     if not count: raise ValueError(f"{source.name} has {len(source)} items: too few for one sentence of {as_task(task).name!r}")
     return count
+
+def _blocks(source) -> np.ndarray:
+    "Where the source's blocks begin, and its end."
+    blocks = getattr(source, "blocks", None)
+    return np.array([0, len(source)]) if blocks is None else np.asarray(blocks)
+
+def _places(task, source, images) -> np.ndarray:
+    "How many sentences of a pass come before each block, and in all."
+    return np.concatenate([[0], np.cumsum(np.diff(_blocks(source)) // _each(task, images))])
+
+def _each(task, images): return 1 if as_task(task).unit == "video" else images // 2
 
 def count_sentences(task: str | Task, source, images: int = IMAGES) -> int:
     "How many sentences a finite source makes: five passes of pairs, or one of clips."
@@ -83,12 +94,14 @@ def item(task: str | Task,
     "The number of the item of `source` that is pair `k` of sentence n."
     if len(as_seed(seed)) != 2: raise ValueError(f"seed {seed}: a sentence of the finite source {source.name} is (s, n), a seed and a number")
     s, n = as_seed(seed)
-    each = 1 if as_task(task).unit == "video" else images // 2
     turn, place = divmod(n, per_pass(task, source, images))
-    return int(_order(len(source), s, turn)[place * each + k])
+    blocks, places = _blocks(source), _places(task, source, images)
+    b = int(np.searchsorted(places, place, side="right")) - 1
+    order = _order(int(blocks[b + 1] - blocks[b]), (s, turn) if len(blocks) == 2 else (s, turn, b))
+    return int(blocks[b] + order[(place - places[b]) * _each(task, images) + k])
 
 @lru_cache(maxsize=4)
-def _order(n: int, s: int, turn: int) -> np.ndarray: return generator("pass", (s, turn)).permutation(n)
+def _order(n: int, seed: tuple) -> np.ndarray: return generator("pass", seed).permutation(n)
 
 # %% ../nbs/04_sentences.ipynb #7543903d
 @dataclass(frozen=True)

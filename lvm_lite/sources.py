@@ -33,7 +33,7 @@ class Source:
         if on_error not in ("skip", "raise"): raise ValueError(f"on_error {on_error!r} is neither 'skip' nor 'raise'")
         if on_error == "raise" and listing.problems: raise ValueError(f"{name}/{listing.problems[0]}" + (f", and {n} more" if (n := len(listing.problems) - 1) else ""))
         self.name, self.palette, self.on_error, self.keep, self.options = name, palette, on_error, keep, options or {}
-        self.names, self._read, self.listed, self.problems, self._bad = listing.names, listing.read, listing.problems, list(listing.problems), {}
+        self.names, self.blocks, self._read, self.listed, self.problems, self._bad = listing.names, listing.blocks, listing.read, listing.problems, list(listing.problems), {}
 
     def __len__(self) -> int: return len(self.names)
 
@@ -46,14 +46,15 @@ class Source:
     def _try(self, j: int) -> Scene | Clip | None:
         "Item j, or None: then its fault is in `problems`, each time that it is met, so that what a shard notes does not depend on the shards before."
         if j not in self._bad:
+            name = f"item {j}"
             try:
-                item = check_labels(self._read(self.names[j]))
-                if self.keep is None or self.keep(item): return replace(item, name=f"{self.name}/{self.names[j]}")
-                self._bad[j] = "kept out by the filter"
+                item = check_labels(self._read(name := self.names[j]))
+                if self.keep is None or self.keep(item): return replace(item, name=f"{self.name}/{name}")
+                self._bad[j] = f"{name}: kept out by the filter"
             except (ValueError, OSError) as e:
-                if self.on_error == "raise": raise ValueError(f"{self.name}/{self.names[j]}: {e}") from None
-                self._bad[j] = str(e)
-        self.problems.append(f"{self.names[j]}: {self._bad[j]}")
+                if self.on_error == "raise": raise ValueError(f"{self.name}/{name}: {e}") from None
+                self._bad[j] = f"{name}: {e}"
+        self.problems.append(self._bad[j])
 
     def report(self) -> str:
         "What was passed over so far: the number, and up to ten by name."

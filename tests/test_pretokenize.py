@@ -1,4 +1,4 @@
-"Tokenising by a loop, by two processes and by Ray gives the same bytes, and so does a run that is killed again and again. `make kill` does it with the whole sample corpus and 20 kills."
+"Tokenising by a loop, by two processes and by Ray gives the same bytes, and so does a run that is killed again and again. `make proofs` does it with the whole sample corpus and 20 kills."
 import os, random, shutil, signal, subprocess, sys, time
 from pathlib import Path
 
@@ -6,7 +6,9 @@ import pytest
 
 root = Path(__file__).resolve().parent.parent
 WHOLE = "LVM_LITE_WHOLE" in os.environ
-SENTENCES, KILLS, SHARD = (600, 20, 8) if WHOLE else (24, 3, 1)
+SENTENCES, KILLS, SHARD = (600, 20, 8) if WHOLE else (16, 2, 1)
+
+pytestmark = pytest.mark.xdist_group("tokenising")  # one process makes what all compare with
 
 
 def make(path, data, **options):
@@ -56,8 +58,13 @@ def test_two_processes(by_loop, data, tmp_path):
 @pytest.mark.skipif(sys.platform == "win32", reason="Ray Data on Windows is beta")
 def test_ray(by_loop, data, tmp_path):
     ray = pytest.importorskip("ray")
-    assert make(tmp_path, data, encoders=1) == 0
-    ray.shutdown()
+    for last in (False, False, True):  # on a busy machine its node may need more than the half minute that Ray gives it
+        try: ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR"); break
+        except Exception as e:
+            ray.shutdown()
+            if last or "timed out during startup" not in str(e): raise
+    try: assert make(tmp_path, data, encoders=1) == 0
+    finally: ray.shutdown()
     assert files(tmp_path) == by_loop[0]
 
 
@@ -90,6 +97,7 @@ def test_killed_at_every_file_operation(tmp_path):
     code = """
 import os, signal, sys
 from pathlib import Path
+import numpy as np
 from lvm_lite.corpus import Corpus, CorpusWriter, verify
 
 def write(path):

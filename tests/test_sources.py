@@ -4,7 +4,7 @@ import io, struct, tarfile, zlib
 import numpy as np
 import pytest
 
-from lvm_lite.sentences import sentence
+from lvm_lite.sentences import item, sentence
 from lvm_lite.sources import DATA_SETS, open_source, row_sources
 from lvm_lite.tasks import TABLE3, plugged
 from lvm_lite.world import Clip, Scene
@@ -29,11 +29,11 @@ def test_layout(folder, data):
     described = DATA_SETS[folder]
     source = open_source(folder, data / folder, SPLIT.get(folder, "train"), size=16)
     for i in range(len(source)):
-        item = source[i]
-        assert isinstance(item, Clip if described.unit == "video" else Scene)
-        assert (item.images.shape if described.unit == "video" else item.image.shape) == (*[16] * (2 + (described.unit == "video")), 3)
-        for field in described.fields: assert getattr(item, field) is not None, field
-        assert item.palette == described.palette and item.name == f"{folder}/{source.names[i]}"
+        found = source[i]
+        assert isinstance(found, Clip if described.unit == "video" else Scene)
+        assert (found.images.shape if described.unit == "video" else found.image.shape) == (*[16] * (2 + (described.unit == "video")), 3)
+        for field in described.fields: assert getattr(found, field) is not None, field
+        assert found.palette == described.palette and found.name == f"{folder}/{source.names[i]}"
     assert source.problems == source.listed  # nothing but what the tree's lists promise and the tree does not hold
 
 
@@ -215,6 +215,26 @@ def test_half_a_tar(tmp_path):
     assert 10 < len(source) < 20
     [source[i] for i in range(len(source))]
     assert any("00000001.tar" in p for p in source.problems), source.report()
+
+
+def test_counted_tars(tmp_path):
+    "With img2dataset's counts beside them, tars are opened when a picture of theirs is wanted; the same sentences, each from one tar."
+    TREES["datacomp"](tmp_path)
+    eager = open_source("datacomp", tmp_path, size=16)
+    for n in range(2): put(tmp_path / f"{n:08}_stats.json", '{"count": 11, "successes": 10, "status_dict": {"success": 10, "404": 1}}')
+    late = open_source("datacomp", tmp_path, size=16)
+    assert (len(eager.names._kept), len(late.names._kept)) == (2, 0)
+    assert list(late.names) == list(eager.names) and late.problems == []
+    for n in range(10):
+        assert (sentence("inpainting", late, (3, n)) == sentence("inpainting", eager, (3, n))).all()
+        assert len({item("inpainting", late, (3, n), k) // 10 for k in range(8)}) == 1
+    whole = (tmp_path / "00000001.tar").read_bytes()
+    (tmp_path / "00000001.tar").write_bytes(whole[:len(whole) // 2])
+    cut = open_source("datacomp", tmp_path, size=16)
+    [cut[i] for i in range(20)]
+    assert "item 10: 00000001.tar: " in cut.problems[0] and any("pictures, not 10 as its _stats.json says" in p for p in cut.problems), cut.report()
+    strict = open_source("datacomp", tmp_path, size=16, on_error="raise")
+    with pytest.raises(ValueError, match="datacomp/item 10: 00000001.tar: "): strict[10]
 
 
 def test_a_tar_that_reaches_outside(tmp_path):
