@@ -303,7 +303,7 @@ def export(run: str | Path,             # the directory of a training run, or of
     from lvm_lite.tokenizer import load_tokenizer
     tokenizer_directory = None if tokenizer is None else data_path("tokenizer") if str(tokenizer) == "sample" else Path(tokenizer)
     if (Path(run) / "checkpoints").exists(): model, trained, step = read_checkpoint(run, step)
-    else: model, trained = load_model(run, accept=True), {}
+    else: model, trained, condition = load_model(run, accept=True), {}, condition or consent(run)  # a condition travels along
     if tokenizer is not None:
         theirs = load_tokenizer(tokenizer_directory).config
         if (theirs.codebook_size, theirs.tokens_per_image) != (model.config.codebook_size, model.config.tokens_per_image):
