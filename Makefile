@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: all install reproduce test tokenizer budgets budget proofs parity bench docs export clean readme constraints wheel help
+.PHONY: all install reproduce test tokenizer budgets budget proofs parity parity-7b bench docs export clean readme constraints wheel help
 .DEFAULT_GOAL := all
 
 all: reproduce ## install, then draw every table and figure of PROFILE (sample) that is out of date
@@ -60,6 +60,9 @@ $(PEERS)/installed: tests/parity/requirements.txt
 parity: $(PEERS)/installed ## compare with diffusers and transformers
 	PYTHONPATH='$(CURDIR)' $(PEERS)/bin/python -m pytest tests/parity -s
 
+parity-7b: $(PEERS)/installed ## load the official 7B's shapes within 1.15 x their memory: 13 GB of disk, 15 of memory
+	PYTHONPATH='$(CURDIR)' LVM_7B=1 $(PEERS)/bin/python -m pytest tests/parity/test_checkpoints.py -s -k 7b
+
 bench: $(PEERS)/installed ## measure beside diffusers and transformers, on a quiet machine
 	@mkdir -p figures/runs
 	PATH='$(CURDIR)/$(PEERS)/bin':$$PATH PYTHONPATH='$(CURDIR)' papermill --kernel python3 nbs/bench/tokenizer.ipynb figures/runs/bench_tokenizer.ipynb -p measure True
@@ -88,4 +91,4 @@ constraints: $(STAMP) ## solve the environment anew (to be committed): exact ver
 		--no-emit-find-links --extra lab --extra dev pyproject.toml -o constraints.txt
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
