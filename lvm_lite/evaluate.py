@@ -8,7 +8,7 @@ __all__ = ['PROTOCOLS', 'CONDITIONS', 'SHARD', 'check_pair', 'complete_codes', '
            'video_is_measure', 'mask_measure', 'psnr_measure', 'measures_of', 'model_digest', 'shard_codes',
            'shard_pictures', 'Result', 'in_words', 'evaluate']
 
-# %% ../nbs/20_evaluate.ipynb #afc4f43d
+# %% ../nbs/20_evaluate.ipynb #11ab2a83
 import json, sys, tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -33,7 +33,7 @@ from .tasks import PALETTES, TABLE3, TABLE4, Evaluation, Task, annotated, as_tas
 from .tokenizer import tokenizer_hash
 from .world import World, generator
 
-# %% ../nbs/20_evaluate.ipynb #30afdd43
+# %% ../nbs/20_evaluate.ipynb #c9c763e1
 def check_pair(model, tokenizer):
     "Raises a `ValueError` if model and tokenizer do not share codebook and image size."
     ours, theirs = (model.config.codebook_size, model.config.tokens_per_image), (tokenizer.config.codebook_size, tokenizer.config.tokens_per_image)
@@ -63,7 +63,7 @@ def complete(model, tokenizer, images, frames: int = 1, **options) -> np.ndarray
     codes = complete_codes(model, tokenizer, images, frames, **options)
     return tokenizer.decode(codes.reshape(-1, codes.shape[-1])).reshape(*codes.shape[:2], *np.shape(images)[2:])
 
-# %% ../nbs/20_evaluate.ipynb #191b6ace
+# %% ../nbs/20_evaluate.ipynb #8cdc8252
 @dataclass(frozen=True)
 class Protocol:
     "What is asked, of what, how often, and what is measured."
@@ -98,7 +98,7 @@ PROTOCOLS = {p.name: p for p in (
     _of_world("segmentation", _GROUPS["segmentation"], "segmentation", "mIoU", "FID"),
     *(_of_world(task, "one right answer", task, "PSNR") for task in ("colourisation", "inpainting", "edges", "depth")))}
 
-# %% ../nbs/20_evaluate.ipynb #29d402e3
+# %% ../nbs/20_evaluate.ipynb #ed225e50
 CONDITIONS = {"mask": ("imagenet-1k-segmentation-map-to-image", "classes"), "edge": ("imagenet-1k-edge-map-to-image", "pair"), "depth": ("imagenet-1k-depth-map-to-image", "depth")}  # -> row of Table 3, field of `Scene`
 
 def conditioned(protocol: Protocol,
@@ -118,7 +118,7 @@ def conditioned(protocol: Protocol,
     else: raise ValueError(f"ImageNet has no {condition}s of its own: name a folder of what a network drew (annotations: PNGs under the pictures' names), or give an annotator")
     return replace(protocol, name=f"{protocol.name} from {how}", task=task, palette=protocol.palette or "coco"), {field: folder} if folder else {}
 
-# %% ../nbs/20_evaluate.ipynb #31bcacd2
+# %% ../nbs/20_evaluate.ipynb #e997863f
 class Drawn:
     "Scenes, or clips, of the sample world as a finite source: item i is that of seed (seed, first + i)."
     problems = ()
@@ -148,7 +148,7 @@ def open_protocol(p: Protocol,
     except FileNotFoundError: training = None
     return queries, training, training
 
-# %% ../nbs/20_evaluate.ipynb #a5a03323
+# %% ../nbs/20_evaluate.ipynb #2f4a71a2
 @dataclass(frozen=True)
 class Question:
     shown: np.ndarray                  # (P, H, W, 3) uint8
@@ -173,7 +173,7 @@ def question(p: Protocol, source, i: int, pair: np.ndarray | None # None for fra
     if query.shape != pair[0].shape: raise ValueError(f"{p.name}: the kept pair has {pair[0].shape[:2]} pixels, the query {query.shape[:2]}: take another --out")
     return Question(np.stack([*pair, query]), answer[None], item.classes if as_task(p.task).output == "segmentation" else None)
 
-# %% ../nbs/20_evaluate.ipynb #8c566fd6
+# %% ../nbs/20_evaluate.ipynb #db335fd7
 @dataclass(frozen=True)
 class Measure:
     name: str         # of the folder where its arrays lie
@@ -187,7 +187,7 @@ def mean_score(metric: str, values: np.ndarray, protocol: str, oracle: float | N
     half = 1.96 * values.std(ddof=1) / len(values) ** 0.5 if len(values) > 1 else float("nan")
     return Score(metric, float(values.mean()), len(values), protocol, oracle=oracle, interval=(float(values.mean() - half), float(values.mean() + half)) if half == half else None)
 
-# %% ../nbs/20_evaluate.ipynb #b59f4241
+# %% ../nbs/20_evaluate.ipynb #d6a07a62
 _KEPT = ("truth", "others", "oracle", "model")
 
 def distance_measure(metric: str,         # FID or FVD
@@ -218,7 +218,7 @@ def video_is_measure(network: Callable, kind: str, samples: int = 0) -> Measure:
         return replace(found["model"], oracle=found["oracle"].value, note="; ".join(x for x in (found["model"].note, f"the real clips score {found['truth'].value:.4g}") if x)), []
     return Measure(f"{network.name}-logits-{network.digest[:12]}", keep, score)
 
-# %% ../nbs/20_evaluate.ipynb #38011c5b
+# %% ../nbs/20_evaluate.ipynb #1127acf8
 def mask_measure(colours: np.ndarray,  # (K, 3) uint8, of the classes that count
                  first: int,           # number of the first of them in `Scene.classes`
                  reach: int,           # pixels, of the small translation
@@ -258,7 +258,7 @@ def mask_measure(colours: np.ndarray,  # (K, 3) uint8, of the classes that count
         return row, beside
     return Measure(f"masks-{sha256(colours.tobytes()).hexdigest()[:12]}-{reach}", keep, score)
 
-# %% ../nbs/20_evaluate.ipynb #627228df
+# %% ../nbs/20_evaluate.ipynb #83f409b1
 def psnr_measure() -> Measure:
     "Mean PSNR of the pictures, in dB, of each who answers."
     def keep(pictures, classes): return {who: np.array([psnr(t, a) for t, a in zip(pictures["truth"], x)]) for who, x in pictures.items() if who in ("model", "oracle", "query", "prompt_answer")}
@@ -269,7 +269,7 @@ def psnr_measure() -> Measure:
         return row, [mean_score(f"PSNR of the {title} handed back", values[who], protocol) for who, title in (("query", "query"), ("prompt_answer", "prompt's answer")) if who in names]
     return Measure("psnr", keep, score)
 
-# %% ../nbs/20_evaluate.ipynb #ccd48d17
+# %% ../nbs/20_evaluate.ipynb #28c2b8c3
 def measures_of(p: Protocol,
                 networks: dict = {},       # name of `NETWORKS` -> Features, instead of the published weights; or a string, why there is none
                 cache: Path | None = None,
@@ -296,7 +296,7 @@ def measures_of(p: Protocol,
             if own: out.append((metric, own, Score(metric, float("nan"), p.samples, NETWORKS[{"FID": "inception", "FVD": "i3d", "IS": "c3d"}[metric]].title, note=str(e))))
     return out
 
-# %% ../nbs/20_evaluate.ipynb #4f8f825b
+# %% ../nbs/20_evaluate.ipynb #f35fdc9e
 SHARD = 32
 
 def model_digest(model) -> str:
@@ -343,7 +343,7 @@ def shard_pictures(p: Protocol, tokenizer, questions: list[Question], codes: np.
     if others is not None: out["others"] = others
     return out if given else out | dict(query=np.stack([q.shown[-1:] for q in questions]), prompt_answer=np.stack([q.shown[-2:-1] for q in questions]))
 
-# %% ../nbs/20_evaluate.ipynb #906a5387
+# %% ../nbs/20_evaluate.ipynb #19c62bf1
 @dataclass(frozen=True)
 class Result:
     "What an evaluation found. It prints itself."
@@ -362,7 +362,7 @@ def in_words(p: Protocol, size: int, source: str) -> str:
     few = f", {p.samples} of Table 4's {table4.samples}" if table4 and table4.data != "sample" and table4.samples != p.samples else ""
     return f"{p.name}: {source}, {p.split}, {p.samples} samples{few}; {how}; top-k {p.top_k}, temperature {p.temperature:g}; {size} x {size} pixels, bilinear, masks nearest"
 
-# %% ../nbs/20_evaluate.ipynb #dae652b7
+# %% ../nbs/20_evaluate.ipynb #b94e8dab
 def evaluate(protocol: str | Protocol,          # a name of `PROTOCOLS`, or one of your own
              model,                             # a `Llama`; None measures oracle and floor alone
              tokenizer,
@@ -394,7 +394,7 @@ def evaluate(protocol: str | Protocol,          # a name of `PROTOCOLS`, or one 
     video = as_task(p.task).unit == "video"
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(out or temporary)
-        _claim(folder, dict(protocol=asdict(replace(p, task=as_task(p.task).name, metrics=())), source=queries.name, items=len(queries), tokenizer=tokenizer_hash(tokenizer),
+        _claim(folder, dict(protocol=asdict(replace(p, task=as_task(p.task).name, metrics=(), fvd=(), video_is="")), source=queries.name, items=len(queries), tokenizer=tokenizer_hash(tokenizer),
                             model=model_digest(model) if model is not None else None, batch_size=batch_size))
         pair = None if video else kept_pair(p, training, folder / "pair.safetensors")
         others = others if others is not None and len(others) >= p.samples else None
