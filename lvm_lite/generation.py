@@ -16,7 +16,7 @@ import numpy as np
 from jax.sharding import PartitionSpec
 
 from .attention import attention, blockwise_attention
-from .mesh import ROWS, axis_size, gathered, layout, local, require_divisible, shard, summed
+from .mesh import ROWS, axis_size, gathered, local, require_divisible, shard, summed
 from .model import Llama, block_weights, rms_norm, rotary, rotate
 from .settings import ModelConfig
 
@@ -297,7 +297,7 @@ def generate(model: Llama | Served,
     """Continue each prompt by `n` codes below `codebook_size`: int32 (B, n).
 
     Raises a `ValueError` for an empty prompt, part of a picture, ids outside the vocabulary, more tokens than the context, `temperature`, `top_k` or `top_p` out of range."""
-    config, N = model.config, model.config.tokens_per_image
+    config = model.config
     tokens, lengths = _rows(prompt, config, whole_frames)
     before, B = 0 if shared is None else len(shared.tokens), len(tokens)
     _check(config, lengths, n, before, np.empty(key.shape or B), temperature, top_k, top_p, window)
@@ -318,7 +318,7 @@ def _frames(served, tokens, lengths, n, before, window, on_frame, rest):
     while total < n:
         P, done = story.shape[1], 0
         logits, past = prefill(served, shard(jnp.asarray(story), ROWS, None), shard(jnp.asarray(lengths), ROWS), rest["shared"], _room(P, N))
-        written = []
+        written, block = [], None
         while total < n:
             steps = min(N, n - total)
             if before + P + done + steps > served.config.context: break  # the window slides
@@ -331,5 +331,5 @@ def _frames(served, tokens, lengths, n, before, window, on_frame, rest):
             yield codes
         if total < n:
             story = np.concatenate([story, *map(np.asarray, written)], 1)[:, -window * N:]
-            drawn, lengths = drawn + 0, np.full_like(lengths, story.shape[1])
+            lengths = np.full_like(lengths, story.shape[1])
     if on_frame: on_frame(*told)
