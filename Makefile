@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: all install reproduce test tokenizer kill parity bench reader docs export clean readme constraints wheel help
+.PHONY: all install reproduce test tokenizer budgets budget proofs parity parity-7b bench docs export clean readme constraints wheel help
 .DEFAULT_GOAL := all
 
 all: reproduce ## install, then draw every table and figure of PROFILE (sample) that is out of date
@@ -33,7 +33,21 @@ tokenizer: $(STAMP) ## train the sample tokenizer anew into data/tokenizer: an h
 	@mkdir -p figures/runs
 	$(BIN)/papermill nbs/train/tokenizer.ipynb figures/runs/tokenizer.ipynb -p train True
 
-kill: $(STAMP) ## tokenise the sample corpus by loop, ranks and Ray, and kill it 20 times: minutes
+# The TPU's compiler lies apart: beside JAX it would be tried at every start.
+LIBTPU := .libtpu
+$(LIBTPU)/installed: $(STAMP)
+	VIRTUAL_ENV='$(CURDIR)/$(VENV)' $(BIN)/uv pip install --quiet --target $(LIBTPU) libtpu==0.0.52
+	@touch $@
+
+budgets: $(LIBTPU)/installed ## compile every size and stage for TPUs that are not here, into figures/budgets.*: two hours
+	@mkdir -p figures/runs
+	JAX_PLATFORMS=cpu TPU_LIBRARY_PATH='$(CURDIR)/$(LIBTPU)/libtpu/libtpu.so' $(BIN)/papermill nbs/train/budgets.ipynb figures/runs/budgets.ipynb -p measure True $(if $(ONLY),-p only '$(ONLY)')
+
+budget: $(LIBTPU)/installed ## one of them, as a proof that the paper's step still compiles: a minute
+	JAX_PLATFORMS=cpu TPU_LIBRARY_PATH='$(CURDIR)/$(LIBTPU)/libtpu/libtpu.so' $(BIN)/lvm-lite budget 300M pretrain --topology v3:16x8
+
+proofs: $(STAMP) ## what takes minutes to prove: the whole grid of attention; tokenising and training killed at twenty random moments
+	$(BIN)/python -m pytest -n 2 -m slow
 	LVM_LITE_WHOLE=1 $(BIN)/python -m pytest tests/test_pretokenize.py -s
 
 # Peers live in an environment of their own, made by plain pip; the checkout is on the path there.
@@ -45,6 +59,9 @@ $(PEERS)/installed: tests/parity/requirements.txt
 
 parity: $(PEERS)/installed ## compare with diffusers and transformers
 	PYTHONPATH='$(CURDIR)' $(PEERS)/bin/python -m pytest tests/parity -s
+
+parity-7b: $(PEERS)/installed ## load the official 7B's shapes within 1.15 x their memory: 13 GB of disk, 15 of memory
+	PYTHONPATH='$(CURDIR)' LVM_7B=1 $(PEERS)/bin/python -m pytest tests/parity/test_checkpoints.py -s -k 7b
 
 bench: $(PEERS)/installed ## measure beside diffusers and transformers, on a quiet machine
 	@mkdir -p figures/runs
@@ -74,4 +91,4 @@ constraints: $(STAMP) ## solve the environment anew (to be committed): exact ver
 		--no-emit-find-links --extra lab --extra dev pyproject.toml -o constraints.txt
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14

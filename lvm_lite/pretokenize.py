@@ -224,16 +224,17 @@ def row_works(root: str | Path,          # below it each data set lies in its ow
 # %% ../nbs/13_pretokenize.ipynb #34045051
 HELDOUT = 8  # sentences of each task in the held-out corpus
 
-def make_corpora(profile: str, root: str | Path = "runs"):
-    "The training and held-out corpora of a profile, at `root/profile/corpus` and `root/profile/heldout`."
+def make_corpora(profile: str, root: str | Path = "runs", images: int = IMAGES):
+    "The training and held-out corpora of a profile, at `root/profile/corpus` and `root/profile/heldout`; with 64 images a sentence, of clips alone, at `corpus_64` and `heldout_64`."
     p = load_profile(profile)
+    mixture, suffix = (MIXTURE, "") if images == IMAGES else ({"video": 1.0}, f"_{images}")
     if p.tokenizer != "sample":
-        for name, split in (("corpus", "train"), ("heldout", "validation")):
+        for name, split in ((f"corpus{suffix}", "train"), (f"heldout{suffix}", "validation")):
             if exists(f"{root}/{profile}/{name}/manifest.json"): continue
-            raise FileNotFoundError(f"profile {profile}: no corpus at {root}/{profile}/{name}. It comes from data sets: lvm-lite tokenize --data FOLDER --tokenizer FILE --split {split} --out {root}/{profile}/{name}")
+            raise FileNotFoundError(f"profile {profile}: no corpus at {root}/{profile}/{name}. It comes from data sets: lvm-lite tokenize --data FOLDER --tokenizer FILE --split {split}{f' --images {images}' * bool(suffix)} --out {root}/{profile}/{name}")
         return
     tokenizer, vocab = load_tokenizer(p.tokenizer), p.config.vocab_size
-    equal = dict.fromkeys(MIXTURE, 1.0)
-    for name, works in (("corpus", share(World("train", p.image_size, p.level), p.sentences)),
+    equal = dict.fromkeys(mixture, 1.0)
+    for name, works in (("corpus", share(World("train", p.image_size, p.level), p.sentences * IMAGES // images, mixture)),
                         ("heldout", share(World("heldout", p.image_size, p.level), HELDOUT * len(equal), equal))):
-        pretokenize(f"{root}/{profile}/{name}", works, tokenizer, vocab, p.seed, shard_size=64)
+        pretokenize(f"{root}/{profile}/{name}{suffix}", works, tokenizer, vocab, p.seed, images, shard_size=64)

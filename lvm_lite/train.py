@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['CLIP', 'OPTIMIZERS', 'MEMORY', 'PEAK', 'PART', 'BEFORE', 'schedule', 'decayed', 'optimizer', 'device_memory',
            'step_memory', 'choose_compute', 'train_step', 'train_state', 'check_mesh', 'on_mesh', 'accumulation_for',
-           'flops_per_token', 'train', 'answer_images', 'baselines', 'heldout_losses', 'draw_samples', 'run_stage',
-           'describe_training', 'pretrain', 'finetune', 'default_mesh', 'topology_devices', 'Budget', 'budget']
+           'flops_per_token', 'train', 'source_task', 'answer_images', 'baselines', 'heldout_losses', 'draw_samples',
+           'longer', 'stage_corpora', 'run_stage', 'describe_training', 'pretrain', 'finetune', 'long_video',
+           'default_mesh', 'topology_devices', 'Budget', 'budget']
 
 # %% ../nbs/18_train.ipynb #af9484d7
 import os
@@ -32,9 +33,9 @@ from .generation import generate
 from .loop import fit, read_log
 from .mesh import ROWS, axis_size, collect, describe, global_array, make_mesh, require_divisible
 from .model import Compute, Llama, abstract_model, block_weights, mean_loss, token_losses
-from .sentences import is_frames
+from .sentences import IMAGES, is_frames, stage_mixture
 from .settings import MODELS, STAGES, ModelConfig, Stage, load_profile, lookup
-from .tasks import as_task
+from .tasks import TABLE3, Row, Task, as_task
 from .tokenizer import load_tokenizer, tokenizer_hash
 
 # %% ../nbs/18_train.ipynb #31ed8112
@@ -91,12 +92,13 @@ def choose_compute(config: ModelConfig,
                    device=None,              # the first one by default
                    memory: float | None = None, # bytes of the device
                    optimizer: str = "adamw",
+                   keep: str | None = None,  # what a block keeps, instead of the most that fits
                   ) -> Compute:
     "float32 on CPUs and on GPUs without bfloat16, which is there from compute capability 8.0 on; and what fits of what a block may keep."
     device = device or jax.devices()[0]
     half = device.platform == "tpu" or device.platform == "gpu" and float(device.compute_capability) >= 8
     dtype, keeps = ("bfloat16", ("products", "attention", "stream")) if half else ("float32", ("all", "products", "attention", "stream"))
-    for keep in keeps:
+    for keep in (keep,) if keep else keeps:
         compute = Compute(dtype, keep, mlp_chunk=2048 if keep == "stream" and tokens > 2048 else 0)
         if step_memory(config, tokens, compute, parts, optimizer) < 0.85 * (memory or device_memory(device)): break
     return compute
@@ -111,7 +113,7 @@ def train_step(state, tokens, stage: Stage, compute: Compute, optimizer_kind: st
         total, _ = jax.lax.scan(add, (jnp.zeros(()), jax.tree.map(jnp.zeros_like, state["model"])), tokens)
         loss, gradient = jax.tree.map(lambda x: x / len(tokens), total)
     updates, moments = optimizer(stage, optimizer_kind).update(gradient, state["optimizer"], state["model"])
-    metrics = dict(loss=loss, learning_rate=schedule(stage)(state["step"]), gradient_norm=optax.global_norm(gradient))
+    metrics = dict(loss=loss, learning_rate=schedule(stage)(state["step"]), gradient_norm=optax.tree.norm(gradient))
     return dict(step=state["step"] + 1, model=optax.apply_updates(state["model"], updates), optimizer=moments), metrics
 
 def train_state(model: Llama, stage: Stage, optimizer_kind: str = "adamw"):
@@ -190,7 +192,12 @@ def _sentences(corpus, stage, length, seed, step):
     return "; ".join(of(s) for s in np.unique(source)) + f" (pieces of {length} tokens, numbered within their source)"
 
 # %% ../nbs/18_train.ipynb #31c3cd9c
-def answer_images(task: str, images: int = 16) -> np.ndarray:
+def source_task(source: str) -> Task:
+    "The task of a corpus's source, which is a task's name or a row of Table 3; a row of several data sets has a source of each, `row--data set`."
+    name = source.partition("--")[0]
+    return TABLE3[name] if name in TABLE3 else as_task(name)
+
+def answer_images(task: str | Task, images: int = 16) -> np.ndarray:
     "The numbers of the images of a sentence that are answers: the odd ones of pairs, the frames after the fifth of videos, the second half of masks and their video."
     task = as_task(task)
     if task.unit == "image": return np.arange(1, images, 2)
@@ -200,7 +207,7 @@ def answer_images(task: str, images: int = 16) -> np.ndarray:
 def _answers(corpus: Corpus, source, tokens_per_image: int, limit: int):
     "Codes of the answers and of the images before them, each (n, N)."
     images = source.first(limit).reshape(-1, corpus.length // tokens_per_image, tokens_per_image).astype(int)
-    at = answer_images(source.name, images.shape[1])
+    at = answer_images(source_task(source.name), images.shape[1])
     return images[:, at].reshape(-1, tokens_per_image), images[:, at - 1].reshape(-1, tokens_per_image)
 
 # %% ../nbs/18_train.ipynb #6347ad1a
@@ -230,7 +237,7 @@ def heldout_losses(model: Llama, heldout: Corpus, batch_size: int = 4) -> dict:
         batches = np.pad(records, ((0, -len(records) % rows), (0, 0)), mode="edge").reshape(-1, rows, records.shape[1])
         losses = np.concatenate([collect(_losses(model, batch), host=True) for batch in batches])[:len(records)]
         losses = np.pad(losses, ((0, 0), (1, 0))).reshape(len(records), -1, N)  # the first token is given, not guessed
-        result[source.name] = float(losses[:, answer_images(source.name, losses.shape[1])].mean())
+        result[source.name] = float(losses[:, answer_images(source_task(source.name), losses.shape[1])].mean())
     return result
 
 # %% ../nbs/18_train.ipynb #3d979c0b
@@ -241,11 +248,25 @@ def draw_samples(model: Llama, tokenizer, heldout: Corpus, path: str | Path, see
     N, sheet = model.config.tokens_per_image, []
     for source in heldout.sources:
         codes = source.first(1).reshape(-1, N).astype(np.int32)
-        at = max(3, answer_images(source.name, len(codes))[0])  # one pair and a query, or what a video's answer follows
+        at = max(3, answer_images(source_task(source.name), len(codes))[0])  # one pair and a query, or what a video's answer follows
         answer = generate(model, codes[:at].reshape(1, -1), N, key=jax.random.key(seed))
         images = np.asarray(tokenizer.decode(np.concatenate([codes[at - 3:at], np.asarray(answer), codes[at:at + 1]])))
         sheet.append(np.concatenate(images, 1))
     with atomic_write(path) as p: Image.fromarray(np.rint(np.concatenate(sheet) * 255).astype(np.uint8)).save(p)
+
+def longer(model: Llama, context: int) -> Llama:
+    "The model, said to be for sequences of at least `context` tokens; rotary positions go on as they are."
+    model.config = model.blocks.config = replace(model.config, context=max(context, model.config.context))
+    return model
+
+def stage_corpora(folder: str | Path, stage: Stage, tokenizer: str | None = None) -> tuple[Corpus, Corpus]:
+    "The training and held-out corpora of a stage, in `corpus` and `heldout`, or for more than 16 images in `corpus_64` and `heldout_64`. Sources that are rows of Table 3 are mixed as `stage_mixture` says, others by size."
+    def opened(name):
+        path = Path(folder) / (name if stage.images <= IMAGES else f"{name}_{stage.images}")
+        corpus = Corpus(path, tokenizer=tokenizer)
+        counts = {s.name: len(s) for s in corpus.sources}
+        return Corpus(path, stage_mixture(stage.name, counts), tokenizer) if all(isinstance(source_task(s), Row) for s in counts) else corpus
+    return opened("corpus"), opened("heldout")
 
 def run_stage(profile: str, stage: str,
               start: str | Path | None = None, # a stage or a Hugging Face directory; by default the stage before
@@ -255,20 +276,21 @@ def run_stage(profile: str, stage: str,
              ):
     "Train one stage of a profile into `root/profile/stage`."
     p, folder = load_profile(profile), Path(root) / profile
-    tokenizer = load_tokenizer(p.tokenizer)
-    corpus, heldout = (Corpus(folder / name, tokenizer=tokenizer_hash(tokenizer)) for name in ("corpus", "heldout"))
-    start, every = start or BEFORE[stage], max(1, p.stage(stage).steps // 3)
+    tokenizer, about = load_tokenizer(p.tokenizer), p.stage(stage)
+    corpus, heldout = stage_corpora(folder, about, tokenizer_hash(tokenizer))
+    start, every = start or BEFORE[stage], max(1, about.steps // 3)
 
     def evaluate(state):
         if mesh is None: draw_samples(state["model"], tokenizer, heldout, folder / stage / f"samples/{int(state['step']):06}.png", p.seed)
-        return {f"heldout/{task}": loss for task, loss in heldout_losses(state["model"], heldout).items()}
+        losses = heldout_losses(state["model"], heldout)
+        return {f"heldout/{task}": loss for task, loss in losses.items()} | {f"perplexity/{task}": np.exp(loss) for task, loss in losses.items()}
 
     with jax.set_mesh(make_mesh(**mesh)) if mesh else nullcontext():
         if start is None: model = jax.jit(lambda: Llama(p.config, jax.random.key(p.seed)))()
         else: model = load_model(folder / start / "model" if start in BEFORE else start)
-        if model.config != p.config: raise ValueError(f"{start} holds another model than profile {profile}: {model.config}, not {p.config}")
-        model, _ = train(model, corpus, p.stage(stage), folder / stage, seed=p.seed, **dict(evaluate=evaluate, evaluate_every=every, save_every=every) | options)
-    model = collect(model)
+        if replace(model.config, context=p.config.context) != p.config: raise ValueError(f"{start} holds another model than profile {profile}: {model.config}, not {p.config}")
+        model, _ = train(longer(model, about.context(p.config.tokens_per_image)), corpus, about, folder / stage, seed=p.seed, **dict(evaluate=evaluate, evaluate_every=every, save_every=every) | options)
+    model = collect(model, host=True)
     if jax.process_index() == 0: save_model(model, folder / stage / "model")
 
 def describe_training(directory: str | Path, profile) -> str:
@@ -282,6 +304,8 @@ def describe_training(directory: str | Path, profile) -> str:
 def pretrain(profile: str): run_stage(profile, "pretrain")
 
 def finetune(profile: str): run_stage(profile, "finetune")
+
+def long_video(profile: str): run_stage(profile, "long_video")
 
 # %% ../nbs/18_train.ipynb #2124b500
 def default_mesh(config: ModelConfig, stage: Stage, devices: int) -> dict:
@@ -340,22 +364,24 @@ def budget(size: str,                  # a name of `MODELS`, or a `ModelConfig`
            stage: str,                 # a name of `STAGES`, or a `Stage`
            topology: str = "v3:16x8",
            mesh: dict | None = None,   # sizes of axes; None leaves it to `default_mesh`
-           compute: Compute | None = None,
+           compute: Compute | None = None, # None leaves it to `choose_compute`,
+           keep: str | None = None,    # as does this
            accumulation: int | None = None,
            optimizer: str = "adamw",
            memory: float | None = None,  # bytes of a device, if other than the topology's
+           devices: int | None = None,   # the topology's first ones alone
            utilisation: float = 0.4,   # of the peak; others reach 0.35 to 0.47 on v3
           ) -> Budget:
     "Compile the real training step for a machine and say what it needs. Raises a `ValueError` for what does not divide, and for an unknown topology."
     config, stage = MODELS[size] if isinstance(size, str) else size, STAGES[stage] if isinstance(stage, str) else stage
-    devices, length = topology_devices(topology), stage.context(config.tokens_per_image)
+    devices, length = topology_devices(topology)[:devices], stage.context(config.tokens_per_image)
     mesh = make_mesh(**mesh or default_mesh(config, stage, len(devices)), devices=devices)
     shape, device = dict(mesh.shape), devices[0]
     rows = shape["data"] * shape["fsdp"]
     accumulation = accumulation or accumulation_for(stage, length // (shape["tensor"] * shape["seq"]), rows)
     check_mesh(mesh, config, stage, accumulation)
     tokens, available = stage.batch_size * length, memory or device_memory(device)
-    compute = compute or choose_compute(config, tokens // (accumulation * rows * shape["seq"]), shape["fsdp"] * shape["tensor"], device, available, optimizer)
+    compute = compute or choose_compute(config, tokens // (accumulation * rows * shape["seq"]), shape["fsdp"] * shape["tensor"], device, available, optimizer, keep)
     backend, why = choose_backend(device, compute.dtype, length, config.head_dim, shape["seq"])
     compute = compute if compute.attention else replace(compute, attention=backend)
     with jax.set_mesh(mesh):

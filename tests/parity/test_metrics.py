@@ -120,8 +120,10 @@ def test_the_doctests_pictures_without_torch():
     np.testing.assert_array_equal(rng.randint(0, 2 ** 32, 1000, dtype=np.uint32) % 155 + 100, want)
 
 
-def test_black_and_white_video():
+@pytest.mark.parametrize("frames, published", [(15, 133.908), (16, 152.902)])
+def test_black_and_white_video(frames, published):
+    "FVD of two constant clips. In float64 this network gives 133.90815 and 152.90182; float32 is within 1e-5 of it, by machine."
     need("i3d")
-    network = load_features("i3d", batch=1)
-    f = network(np.stack([np.full((15, 64, 64, 3), v, np.uint8) for v in (0, 255)])).astype(np.float64)
-    assert ((f[0] - f[1]) ** 2).sum() == pytest.approx(133.908, abs=5e-4)
+    f = load_features("i3d", batch=1)(np.stack([np.full((frames, 64, 64, 3), v, np.uint8) for v in (0, 255)])).astype(np.float64)
+    print(f"FVD {((f[0] - f[1]) ** 2).sum():.4f} and {published}", end="; ")
+    assert ((f[0] - f[1]) ** 2).sum() == pytest.approx(published, rel=1e-5)

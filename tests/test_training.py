@@ -1,0 +1,138 @@
+"Training as several meshes and processes do it, and as it survives being killed, told to stop, and left without room."
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lvm_lite.loop import read_log
+from training import run, write_corpus
+
+here = Path(__file__).resolve().parent
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    path = tmp_path_factory.mktemp("corpus")
+    write_corpus(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory): return tmp_path_factory.mktemp("compiled")
+
+
+@pytest.fixture(scope="module")
+def alone(corpus):
+    "The losses of ten steps on one device."
+    return losses(run(None, corpus, 10, dict(data=1)))
+
+
+def losses(log): return np.array([line["loss"] for line in log])
+
+
+def start(folder, corpus, cache, mesh, steps=10, nap=0.0, devices=8, **env):
+    flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
+    return subprocess.Popen([sys.executable, here / "training.py", str(folder or ""), str(corpus), str(steps), json.dumps(mesh), str(nap)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                            env={**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": str(cache), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", **env})
+
+
+def ended(process):
+    out, err = process.communicate(timeout=240)
+    assert process.returncode == 0, err[-3000:]
+    return np.array(json.loads(out.splitlines()[-1]))
+
+
+def wait_for(condition, process, seconds=120):
+    for _ in range(int(seconds * 50)):
+        if condition() or process.poll() is not None: break
+        time.sleep(0.02)
+    if not condition(): pytest.fail(f"{process.args} never got there: {process.communicate(timeout=5)[1][-2000:] if process.poll() is not None else 'it still runs'}")
+
+
+@pytest.mark.parametrize("mesh", [dict(data=2, fsdp=4), dict(data=8), dict(data=2, fsdp=2, tensor=2), dict(data=2, seq=2, tensor=2)], ids=lambda m: " x ".join(f"{k} {v}" for k, v in m.items()))
+def test_ten_steps_are_the_same_on_any_mesh(mesh, corpus, alone):
+    assert np.allclose(losses(run(None, corpus, 10, mesh, optimizer="adamw", accumulation=1)), alone, rtol=1e-5)
+
+
+def test_parts_change_nothing(corpus, alone):
+    assert np.allclose(losses(run(None, corpus, 10, dict(data=2, fsdp=2), accumulation=4)), alone, rtol=1e-5)
+
+
+def test_adafactor_is_the_same_on_a_mesh(corpus):
+    one, eight = (losses(run(None, corpus, 5, mesh, optimizer="adafactor")) for mesh in (dict(data=1), dict(data=2, fsdp=2, tensor=2)))
+    assert np.allclose(one, eight, rtol=1e-5) and one[-1] < one[0]
+
+
+@pytest.mark.xdist_group("processes")
+def test_two_processes_train_as_one_and_stop_together(corpus, cache, alone, tmp_path):
+    "Four devices each; process 0 alone is told to stop, both end after the same step, and one process goes on, on another mesh."
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    pair = [start(tmp_path, corpus, cache, dict(data=2, fsdp=4), nap=0.4, devices=4, LVM_COORDINATOR=f"127.0.0.1:{port}", LVM_PROCESSES="2", LVM_PROCESS=str(i)) for i in range(2)]
+    wait_for(lambda: len(read_log(tmp_path)) >= 2, pair[0])
+    pair[0].send_signal(signal.SIGTERM)
+    first, second = map(ended, pair)
+    assert np.array_equal(first, second) and 2 <= len(first) < 10
+    assert np.allclose(first, alone[:len(first)], rtol=1e-5)
+    whole = losses(run(tmp_path, corpus, 10, dict(data=1)))
+    assert np.array_equal(whole[:len(first)], first) and np.allclose(whole, alone, rtol=1e-5)
+
+
+@pytest.mark.xdist_group("processes")
+@pytest.mark.parametrize("kills", [1, pytest.param(20, marks=pytest.mark.slow)])
+def test_killed_at_any_moment_it_goes_on_to_the_same_numbers(kills, corpus, cache, tmp_path):
+    "SIGKILL at random steps; once, in the middle, another mesh takes over."
+    draw, mesh, steps = random.Random(0), dict(data=2, fsdp=2), 4 + 2 * kills
+    reference = ended(start(None, corpus, cache, mesh, steps))
+    for strike in range(kills):
+        process = start(tmp_path, corpus, cache, mesh, steps, nap=0.05)
+        done = len(read_log(tmp_path))
+        target = min(done + draw.randint(1, 2), steps - 1)
+        wait_for(lambda: len(read_log(tmp_path)) >= target, process)
+        time.sleep(draw.random() * 0.1)
+        process.kill(); process.communicate()
+    same = ended(start(tmp_path, corpus, cache, mesh, steps))
+    assert np.array_equal(same, reference), "the losses are not bit-equal"
+    other = tmp_path / "other"
+    process = start(other, corpus, cache, mesh, steps, nap=0.2)
+    wait_for(lambda: len(read_log(other)) >= 2, process)
+    process.kill(); process.communicate()
+    assert np.allclose(ended(start(other, corpus, cache, dict(data=1, fsdp=4), steps)), reference, rtol=1e-5)
+
+
+full_disk = """
+import resource, sys
+import numpy as np, jax.numpy as jnp
+from pathlib import Path
+from lvm_lite.loop import fit
+
+folder, limits = Path(sys.argv[1]), resource.getrlimit(resource.RLIMIT_FSIZE)
+def state(): return dict(step=jnp.int32(0), w=jnp.asarray(np.random.default_rng(0).normal(size=10**6), jnp.float32))
+def step(s, x): return dict(step=s["step"] + 1, w=s["w"] * 0.99 + x), dict(loss=s["w"].std())
+def batch(n, full):
+    if n == 15 and full:
+        import time
+        while not (folder / "checkpoints/10").exists(): time.sleep(0.05)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))  # no file may grow: what a full disk does
+    return np.float32(0)
+try: fit(step, state(), lambda n: batch(n, True), 60, folder, save_every=10)
+except OSError as e: print(str(e).replace(str(folder), "RUN"))
+resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+print(fit(step, state(), lambda n: batch(n, False), 60, folder, save_every=10)[0]["step"])
+"""
+
+
+def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path):
+    out = subprocess.run([sys.executable, "-c", full_disk, str(tmp_path)], env={**os.environ, "JAX_PLATFORMS": "cpu"}, capture_output=True, text=True)
+    message, steps = out.stdout.splitlines()
+    assert message.startswith("training: step 20 could not be saved: ") and "File too large" in message and message.endswith("last good checkpoint: step 10 in RUN"), out.stdout + out.stderr[-2000:]
+    assert steps == "60"
