@@ -65,7 +65,8 @@ parity-7b: $(PEERS)/installed ## load the official 7B's shapes within 1.15 x the
 
 bench: $(PEERS)/installed ## measure beside diffusers and transformers, on a quiet machine
 	@mkdir -p figures/runs
-	PATH='$(CURDIR)/$(PEERS)/bin':$$PATH PYTHONPATH='$(CURDIR)' papermill --kernel python3 nbs/bench/tokenizer.ipynb figures/runs/bench_tokenizer.ipynb -p measure True
+	for b in tokenizer decoding; do \
+		PATH='$(CURDIR)/$(PEERS)/bin':$$PATH PYTHONPATH='$(CURDIR)' papermill --kernel python3 nbs/bench/$$b.ipynb figures/runs/bench_$$b.ipynb -p measure True || exit 1; done
 
 reader: $(STAMP) ## measure the corpus reader, on a quiet machine: minutes, and room for a sparse file of 20 GB
 	@mkdir -p figures/runs

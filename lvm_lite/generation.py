@@ -298,6 +298,7 @@ def generate(model: Llama | Served,
 
     Raises a `ValueError` for an empty prompt, part of a picture, ids outside the vocabulary, more tokens than the context, `temperature`, `top_k` or `top_p` out of range."""
     config = model.config
+    if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key): raise ValueError(f"key is made by jax.random.key, not an array of {key.dtype}")
     tokens, lengths = _rows(prompt, config, whole_frames)
     before, B = 0 if shared is None else len(shared.tokens), len(tokens)
     _check(config, lengths, n, before, np.empty(key.shape or B), temperature, top_k, top_p, window)

@@ -40,6 +40,7 @@ STEPS = [
     _figure("table2", "Table 2: the two training stages, tokens counted"),
     _figure("fig01", "Figure 1: single-pair prompts"),
     _figure("table4", "Table 4: the evaluation data and protocols"),
+    _figure("speeds", "section 1.7: the speed of generation, its bounds, and what was measured here"),
     Step("corpus", "the sample world as tokens, for training and held out", function="pretokenize.make_corpora",
          outputs=("runs/{profile}/corpus", "runs/{profile}/heldout")),
     Step("table3", "Table 3: the training data, sentences counted, one drawn of each row", notebook="paper/table3", inputs=("corpus",),
