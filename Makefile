@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: all install reproduce test tokenizer parity bench docs export clean readme constraints wheel help
+.PHONY: all install reproduce test tokenizer parity bench bench-features results docs export clean readme constraints wheel help
 .DEFAULT_GOAL := all
 
 all: reproduce ## install, then draw every table and figure of PROFILE (sample) that is out of date
@@ -47,6 +47,14 @@ bench: $(PEERS)/installed ## measure beside diffusers and transformers, on a qui
 	@mkdir -p figures/runs
 	PATH='$(CURDIR)/$(PEERS)/bin':$$PATH PYTHONPATH='$(CURDIR)' papermill --kernel python3 nbs/bench/tokenizer.ipynb figures/runs/bench_tokenizer.ipynb -p measure True
 
+bench-features: $(PEERS)/installed ## measure Inception and I3D beside torch-fidelity and cd-fvd, on a quiet machine
+	@mkdir -p figures/runs
+	PATH='$(CURDIR)/$(PEERS)/bin':$$PATH PYTHONPATH='$(CURDIR)' papermill --kernel python3 nbs/bench/features.ipynb figures/runs/bench_features.ipynb -p measure True
+
+results: $(STAMP) ## measure the sample model, the oracle and the floor at 500 and 2000 samples: hours, and it goes on where it stopped
+	@mkdir -p figures/runs
+	$(BIN)/papermill nbs/paper/results.ipynb figures/runs/results_measured.ipynb -p measure True
+
 docs: $(STAMP) ## the site in _site/html, from the notebooks as they stand
 	$(BIN)/sphinx-build -W --keep-going -q -c docs . _site/html
 
@@ -67,4 +75,4 @@ constraints: $(STAMP) ## solve the environment anew (to be committed): exact ver
 		--no-emit-find-links --extra lab --extra dev pyproject.toml -o constraints.txt
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
