@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: all install reproduce test tokenizer budgets budget proofs parity parity-7b bench docs export clean readme constraints wheel help
+.PHONY: all install reproduce test tokenizer budgets budget proofs parity parity-7b bench reader results docs export clean readme constraints wheel help
 .DEFAULT_GOAL := all
 
 all: reproduce ## install, then draw every table and figure of PROFILE (sample) that is out of date
@@ -63,14 +63,19 @@ parity: $(PEERS)/installed ## compare with diffusers and transformers
 parity-7b: $(PEERS)/installed ## load the official 7B's shapes within 1.15 x their memory: 13 GB of disk, 15 of memory
 	PYTHONPATH='$(CURDIR)' LVM_7B=1 $(PEERS)/bin/python -m pytest tests/parity/test_checkpoints.py -s -k 7b
 
-bench: $(PEERS)/installed ## measure beside diffusers and transformers, on a quiet machine
+BENCHES ?= tokenizer training decoding features
+bench: $(PEERS)/installed ## measure beside diffusers, transformers, torch-fidelity and cd-fvd, on a quiet machine; one: make bench BENCHES=decoding
 	@mkdir -p figures/runs
-	for b in tokenizer decoding; do \
+	for b in $(BENCHES); do \
 		PATH='$(CURDIR)/$(PEERS)/bin':$$PATH PYTHONPATH='$(CURDIR)' papermill --kernel python3 nbs/bench/$$b.ipynb figures/runs/bench_$$b.ipynb -p measure True || exit 1; done
 
 reader: $(STAMP) ## measure the corpus reader, on a quiet machine: minutes, and room for a sparse file of 20 GB
 	@mkdir -p figures/runs
 	$(BIN)/papermill --kernel python3 nbs/bench/corpus.ipynb figures/runs/bench_corpus.ipynb -p measure True
+
+results: $(STAMP) ## measure the sample model, the oracle and the floor at 500 and 2000 samples: hours, and it goes on where it stopped
+	@mkdir -p figures/runs
+	$(BIN)/papermill nbs/paper/results.ipynb figures/runs/results_measured.ipynb -p measure True
 
 docs: $(STAMP) ## the site in _site/html, from the notebooks as they stand
 	$(BIN)/sphinx-build -W --keep-going -q -c docs . _site/html
@@ -92,4 +97,4 @@ constraints: $(STAMP) ## solve the environment anew (to be committed): exact ver
 		--no-emit-find-links --extra lab --extra dev pyproject.toml -o constraints.txt
 
 help: ## this list
-	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16

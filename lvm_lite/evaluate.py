@@ -8,7 +8,7 @@ __all__ = ['PROTOCOLS', 'CONDITIONS', 'SHARD', 'check_pair', 'complete_codes', '
            'video_is_measure', 'mask_measure', 'psnr_measure', 'measures_of', 'model_digest', 'shard_codes',
            'shard_pictures', 'Result', 'in_words', 'evaluate']
 
-# %% ../nbs/20_evaluate.ipynb #11ab2a83
+# %% ../nbs/20_evaluate.ipynb #09d6e27b
 import json, sys, tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from .features import NETWORKS, Features, load_features
+from .features import NETWORKS, load_features
 from .files import atomic_write, differences, read_safetensors, write_safetensors
 from .generation import generate
 from .metrics import (ConfusionMatrix, FeatureStats, Score, agnostic_iou, best_shift, check_palette, clips_for, decode_mask, frechet_distance, frechet_score, mask_iou, psnr,
@@ -33,7 +33,7 @@ from .tasks import PALETTES, TABLE3, TABLE4, Evaluation, Task, annotated, as_tas
 from .tokenizer import tokenizer_hash
 from .world import World, generator
 
-# %% ../nbs/20_evaluate.ipynb #c9c763e1
+# %% ../nbs/20_evaluate.ipynb #d16ae8d4
 def check_pair(model, tokenizer):
     "Raises a `ValueError` if model and tokenizer do not share codebook and image size."
     ours, theirs = (model.config.codebook_size, model.config.tokens_per_image), (tokenizer.config.codebook_size, tokenizer.config.tokens_per_image)
@@ -63,7 +63,7 @@ def complete(model, tokenizer, images, frames: int = 1, **options) -> np.ndarray
     codes = complete_codes(model, tokenizer, images, frames, **options)
     return tokenizer.decode(codes.reshape(-1, codes.shape[-1])).reshape(*codes.shape[:2], *np.shape(images)[2:])
 
-# %% ../nbs/20_evaluate.ipynb #8cdc8252
+# %% ../nbs/20_evaluate.ipynb #ba80e475
 @dataclass(frozen=True)
 class Protocol:
     "What is asked, of what, how often, and what is measured."
@@ -98,7 +98,7 @@ PROTOCOLS = {p.name: p for p in (
     _of_world("segmentation", _GROUPS["segmentation"], "segmentation", "mIoU", "FID"),
     *(_of_world(task, "one right answer", task, "PSNR") for task in ("colourisation", "inpainting", "edges", "depth")))}
 
-# %% ../nbs/20_evaluate.ipynb #ed225e50
+# %% ../nbs/20_evaluate.ipynb #1191ca62
 CONDITIONS = {"mask": ("imagenet-1k-segmentation-map-to-image", "classes"), "edge": ("imagenet-1k-edge-map-to-image", "pair"), "depth": ("imagenet-1k-depth-map-to-image", "depth")}  # -> row of Table 3, field of `Scene`
 
 def conditioned(protocol: Protocol,
@@ -118,7 +118,7 @@ def conditioned(protocol: Protocol,
     else: raise ValueError(f"ImageNet has no {condition}s of its own: name a folder of what a network drew (annotations: PNGs under the pictures' names), or give an annotator")
     return replace(protocol, name=f"{protocol.name} from {how}", task=task, palette=protocol.palette or "coco"), {field: folder} if folder else {}
 
-# %% ../nbs/20_evaluate.ipynb #e997863f
+# %% ../nbs/20_evaluate.ipynb #ffa7d692
 class Drawn:
     "Scenes, or clips, of the sample world as a finite source: item i is that of seed (seed, first + i)."
     problems = ()
@@ -148,7 +148,7 @@ def open_protocol(p: Protocol,
     except FileNotFoundError: training = None
     return queries, training, training
 
-# %% ../nbs/20_evaluate.ipynb #2f4a71a2
+# %% ../nbs/20_evaluate.ipynb #7eb9d504
 @dataclass(frozen=True)
 class Question:
     shown: np.ndarray                  # (P, H, W, 3) uint8
@@ -173,7 +173,7 @@ def question(p: Protocol, source, i: int, pair: np.ndarray | None # None for fra
     if query.shape != pair[0].shape: raise ValueError(f"{p.name}: the kept pair has {pair[0].shape[:2]} pixels, the query {query.shape[:2]}: take another --out")
     return Question(np.stack([*pair, query]), answer[None], item.classes if as_task(p.task).output == "segmentation" else None)
 
-# %% ../nbs/20_evaluate.ipynb #db335fd7
+# %% ../nbs/20_evaluate.ipynb #f4179bbf
 @dataclass(frozen=True)
 class Measure:
     name: str         # of the folder where its arrays lie
@@ -187,7 +187,7 @@ def mean_score(metric: str, values: np.ndarray, protocol: str, oracle: float | N
     half = 1.96 * values.std(ddof=1) / len(values) ** 0.5 if len(values) > 1 else float("nan")
     return Score(metric, float(values.mean()), len(values), protocol, oracle=oracle, interval=(float(values.mean() - half), float(values.mean() + half)) if half == half else None)
 
-# %% ../nbs/20_evaluate.ipynb #d6a07a62
+# %% ../nbs/20_evaluate.ipynb #eebba873
 _KEPT = ("truth", "others", "oracle", "model")
 
 def distance_measure(metric: str,         # FID or FVD
@@ -218,7 +218,7 @@ def video_is_measure(network: Callable, kind: str, samples: int = 0) -> Measure:
         return replace(found["model"], oracle=found["oracle"].value, note="; ".join(x for x in (found["model"].note, f"the real clips score {found['truth'].value:.4g}") if x)), []
     return Measure(f"{network.name}-logits-{network.digest[:12]}", keep, score)
 
-# %% ../nbs/20_evaluate.ipynb #1127acf8
+# %% ../nbs/20_evaluate.ipynb #674beb0f
 def mask_measure(colours: np.ndarray,  # (K, 3) uint8, of the classes that count
                  first: int,           # number of the first of them in `Scene.classes`
                  reach: int,           # pixels, of the small translation
@@ -252,13 +252,13 @@ def mask_measure(colours: np.ndarray,  # (K, 3) uint8, of the classes that count
         row = replace(nan, metric="mIoU", value=merged("model counts").miou() if have else float("nan"), oracle=counts.miou(), note="" if have else nan.note)
         beside = [Score("pixel accuracy", merged("model counts").pixel_accuracy(), n, protocol, oracle=counts.pixel_accuracy()),
                   mean_score("class-agnostic mask IoU", all_of("model agnostic"), "best IoU of any predicted class with each class of the truth, mean", float(np.nanmean(all_of("oracle agnostic")))),
-                  Score(f"mIoU after the best shift of up to {reach} pixels", merged("model shifted").miou(), n, protocol, oracle=shifted.miou())] if have else []
+                  Score("mIoU after the best shift", merged("model shifted").miou(), n, f"each mask moved by up to {reach} pixel{'s' * (reach > 1)} along both axes", oracle=shifted.miou())] if have else []
         if have and first == 0: beside.append(mean_score("foreground IoU", all_of("model foreground"), "what is not background, mean over pictures", float(all_of("oracle foreground").mean())))
         beside += [Score(f"mIoU of the {'query' if w == 'query' else chr(39).join(('prompt', 's answer'))} handed back", merged(f"{w} counts").miou(), n, protocol) for w in who if w != "model"]
         return row, beside
     return Measure(f"masks-{sha256(colours.tobytes()).hexdigest()[:12]}-{reach}", keep, score)
 
-# %% ../nbs/20_evaluate.ipynb #83f409b1
+# %% ../nbs/20_evaluate.ipynb #74a4ac3f
 def psnr_measure() -> Measure:
     "Mean PSNR of the pictures, in dB, of each who answers."
     def keep(pictures, classes): return {who: np.array([psnr(t, a) for t, a in zip(pictures["truth"], x)]) for who, x in pictures.items() if who in ("model", "oracle", "query", "prompt_answer")}
@@ -269,7 +269,7 @@ def psnr_measure() -> Measure:
         return row, [mean_score(f"PSNR of the {title} handed back", values[who], protocol) for who, title in (("query", "query"), ("prompt_answer", "prompt's answer")) if who in names]
     return Measure("psnr", keep, score)
 
-# %% ../nbs/20_evaluate.ipynb #28c2b8c3
+# %% ../nbs/20_evaluate.ipynb #1f344c87
 def measures_of(p: Protocol,
                 networks: dict = {},       # name of `NETWORKS` -> Features, instead of the published weights; or a string, why there is none
                 cache: Path | None = None,
@@ -296,7 +296,7 @@ def measures_of(p: Protocol,
             if own: out.append((metric, own, Score(metric, float("nan"), p.samples, NETWORKS[{"FID": "inception", "FVD": "i3d", "IS": "c3d"}[metric]].title, note=str(e))))
     return out
 
-# %% ../nbs/20_evaluate.ipynb #f35fdc9e
+# %% ../nbs/20_evaluate.ipynb #a7194b4f
 SHARD = 32
 
 def model_digest(model) -> str:
@@ -343,7 +343,7 @@ def shard_pictures(p: Protocol, tokenizer, questions: list[Question], codes: np.
     if others is not None: out["others"] = others
     return out if given else out | dict(query=np.stack([q.shown[-1:] for q in questions]), prompt_answer=np.stack([q.shown[-2:-1] for q in questions]))
 
-# %% ../nbs/20_evaluate.ipynb #19c62bf1
+# %% ../nbs/20_evaluate.ipynb #4bd85b34
 @dataclass(frozen=True)
 class Result:
     "What an evaluation found. It prints itself."
@@ -362,7 +362,7 @@ def in_words(p: Protocol, size: int, source: str) -> str:
     few = f", {p.samples} of Table 4's {table4.samples}" if table4 and table4.data != "sample" and table4.samples != p.samples else ""
     return f"{p.name}: {source}, {p.split}, {p.samples} samples{few}; {how}; top-k {p.top_k}, temperature {p.temperature:g}; {size} x {size} pixels, bilinear, masks nearest"
 
-# %% ../nbs/20_evaluate.ipynb #b94e8dab
+# %% ../nbs/20_evaluate.ipynb #594701e5
 def evaluate(protocol: str | Protocol,          # a name of `PROTOCOLS`, or one of your own
              model,                             # a `Llama`; None measures oracle and floor alone
              tokenizer,
