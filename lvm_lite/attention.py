@@ -90,16 +90,17 @@ def _backward(query_chunk: int, key_chunk: int, residuals, d_out):
             dQ, dK, dV = state
             weights = jnp.exp(_scores(Q[i], K[j], offset + i * query_chunk, j) - log_total[i][..., None])
             d_scores = (weights * (product("bhqd,bhkd->bhqk", dO[i], V[j]) - delta[i])).astype(q.dtype)
-            dV = dV.at[j].add(product("bhqk,bhqd->bhkd", weights.astype(q.dtype), dO[i]))
-            dK = dK.at[j].add(product("bhqk,bhqd->bhkd", d_scores, Q[i]))
+            dV = dV.at[j].add(product("bhqd,bhqk->bhdk", dO[i], weights.astype(q.dtype)))
+            dK = dK.at[j].add(product("bhqd,bhqk->bhdk", Q[i], d_scores))
             return dQ + product("bhqk,bhkd->bhqd", d_scores, K[j]), dK, dV
 
         chunks = _visible_chunks(i, offset, query_chunk, key_chunk, len(K))
         dQ, *dK_dV = jax.lax.fori_loop(0, chunks, block, (jnp.zeros(Q.shape[1:]), *dK_dV))
         return tuple(dK_dV), dQ * scale
 
-    (dK, dV), dQ = jax.lax.scan(chunk, (jnp.zeros(K.shape), jnp.zeros(V.shape)), jnp.arange(len(Q)))
-    return *(_join(d, x.shape[1]).astype(x.dtype) for d, x in ((dQ, q), (dK, k), (dV, v))), None
+    # Summed as (…, D, Tk): a product that would turn a chunk of weights around is slow on a CPU.
+    (dK, dV), dQ = jax.lax.scan(chunk, (jnp.zeros(K.mT.shape), jnp.zeros(V.mT.shape)), jnp.arange(len(Q)))
+    return *(_join(d, x.shape[1]).astype(x.dtype) for d, x in ((dQ, q), (dK.mT, k), (dV.mT, v))), None
 
 # %% ../nbs/14_attention.ipynb #217bda67
 @partial(jax.custom_vjp, nondiff_argnums=(4, 5))

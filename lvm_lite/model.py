@@ -78,8 +78,8 @@ def _feed_forward(x, gate, up, down, chunk: int):
     def part(x):
         wide = [checkpoint_name(x @ w, "products") for w in (gate, up)]
         return (jax.nn.silu(wide[0]) * wide[1]) @ down
-    flat = x.reshape(-1, x.shape[-1])
-    if not chunk or len(flat) <= chunk: return part(x)
+    flat = x.reshape(-1, x.shape[-1])  # weight gradients over one axis of tokens: over two, XLA writes out transposed copies on a CPU
+    if not chunk or len(flat) <= chunk: return part(flat).reshape(x.shape)
     pieces = jnp.pad(flat, ((0, -len(flat) % chunk), (0, 0))).reshape(-1, chunk, x.shape[-1])
     return jax.lax.map(jax.checkpoint(part), pieces).reshape(-1, x.shape[-1])[:len(flat)].reshape(x.shape)
 
@@ -98,14 +98,15 @@ class Block(nnx.Module):
 
     def project(self, x, rotation):
         "Queries, keys and values of `x` (B, T, D), each (B, T, H, D/H), positions applied."
-        h = rms_norm(x, self.attention_norm[...], self.config.norm_eps)
+        h = rms_norm(x, self.attention_norm[...], self.config.norm_eps).reshape(-1, x.shape[-1])
         q, k, v = ((h @ w).reshape(*x.shape[:-1], -1, self.config.head_dim) for w in self._weights(x, "query", "key", "value"))
         return tuple(checkpoint_name(y, "products") for y in (rotate(q, rotation), rotate(k, rotation), v))
 
     def finish(self, x, attended, mlp_chunk: int = 0):
         "Add the attention's output (B, T, H, D/H) and the feed-forward to the stream (B, T, D)."
         out, gate, up, down = self._weights(x, "out", "gate", "up", "down")
-        x = checkpoint_name(x + summed(attended.reshape(*x.shape[:-1], -1) @ out, "tensor"), "products")
+        attended = (attended.reshape(-1, len(out)) @ out).reshape(x.shape)
+        x = checkpoint_name(x + summed(attended, "tensor"), "products")
         h = rms_norm(x, self.mlp_norm[...], self.config.norm_eps)
         return x + summed(_feed_forward(h, gate, up, down, mlp_chunk), "tensor")
 
