@@ -140,8 +140,8 @@ def open_protocol(p: Protocol,
     task = as_task(p.task)
     if p.data == "sample":
         world = World(p.split, size, p.level)
-        of = lambda world, **options: Drawn(world, task.unit, p.samples, p.seed, frames=p.frames, **options)
-        return of(world), of(World("train", size, p.level)), of(world, first=p.samples)
+        of = lambda world, items=p.samples, **options: Drawn(world, task.unit, items, p.seed, frames=p.frames, **options)
+        return of(world), of(World("train", size, p.level), 10_000), of(world, first=p.samples)  # the prompt's pair does not depend on the number of samples
     root, options = data if is_hub(data) else Path(data) / p.data, dict(want=wanted(task) - set(annotations), size=size, frames=p.frames, on_error="raise", annotations=annotations, palette=p.palette or None)
     queries = open_source(p.data, root, p.split, **options)
     try: training = open_source(p.data, root, "train", **options)
