@@ -42,17 +42,16 @@ def data(tmp_path_factory):
 @pytest.fixture(scope="module")
 def by_loop(data, tmp_path_factory):
     path = tmp_path_factory.mktemp("loop") / "corpus"
-    started = time.perf_counter()
     assert make(path, data) == 0
     found = files(path)
     assert b"05.jpg: not a whole picture" in found["photos/00000.json"] + found["manifest.json"]
-    return found, time.perf_counter() - started
+    return found
 
 
 def test_two_processes(by_loop, data, tmp_path):
     ranks = [start(tmp_path, data, rank=i, ranks=2) for i in range(2)]
     assert [r.wait(600) for r in ranks] == [0, 0]
-    assert files(tmp_path) == by_loop[0]
+    assert files(tmp_path) == by_loop
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Ray Data on Windows is beta")
@@ -65,30 +64,36 @@ def test_ray(by_loop, data, tmp_path):
             if last or "timed out during startup" not in str(e): raise
     try: assert make(tmp_path, data, encoders=1) == 0
     finally: ray.shutdown()
-    assert files(tmp_path) == by_loop[0]
+    assert files(tmp_path) == by_loop
+
+
+def shards(path):
+    "The shards that are whole: their two files as they lie on the disk."
+    return {f: (f.stat().st_ino, f.stat().st_mtime_ns) for f in path.glob("*/[0-9]*") if f.with_suffix(".json").exists()}
 
 
 def test_killed(by_loop, data, tmp_path):
     "kill -9 at random moments, and again: what was whole is never touched again, and in the end all is as if nothing had happened."
-    wanted, seconds = by_loop
     kills, halves, rng = 0, 0, random.Random(0)
-    for corpus in range(100):
-        path, whole = tmp_path / str(corpus), {}
-        while True:
+    for corpus in range(KILLS):
+        path, whole, ended = tmp_path / str(corpus), {}, None
+        while ended != 0:
             process = start(path, data)
             assert process.stdout.readline() == "begun\n"
-            try: process.wait(rng.uniform(0, 2 + seconds / 4) if kills < KILLS else 600)
-            except subprocess.TimeoutExpired: process.send_signal(signal.SIGKILL)
-            ended = process.wait()
+            if kills < KILLS or not halves:  # some shards later, and a moment more
+                more = 2 * rng.randint(0 if halves else 1, 6)
+                while process.poll() is None and len(shards(path)) < len(whole) + more: time.sleep(0.01)
+                try: process.wait(rng.uniform(0, 0.5))
+                except subprocess.TimeoutExpired: process.send_signal(signal.SIGKILL)
+            ended = process.wait(600)
             assert ended in (0, -signal.SIGKILL)
-            kills += ended != 0
-            now = {f: (f.stat().st_ino, f.stat().st_mtime_ns) for f in path.glob("*/[0-9]*") if f.with_suffix(".json").exists()}
+            now = shards(path)
             assert {f: now[f] for f in whole} == whole, "a shard that was whole has been written again"
-            whole = now
-            halves += ended != 0 and 0 < len(whole) < sum("/" in name for name in wanted)
-            if not ended: break
-        assert files(path) == wanted
+            whole, kills = now, kills + (ended != 0)
+            halves += ended != 0 and 0 < len(whole) and not (path / "manifest.json").exists()
+        assert files(path) == by_loop
         if kills >= KILLS and halves: break
+    assert kills >= KILLS and halves
     print(f"killed {kills} times, {halves} of them with a part of the shards written, in {corpus + 1} corpora")
 
 
