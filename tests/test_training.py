@@ -136,3 +136,12 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path):
     message, steps = out.stdout.splitlines()
     assert message.startswith("training: step 20 could not be saved: ") and "File too large" in message and message.endswith("last good checkpoint: step 10 in RUN"), out.stdout + out.stderr[-2000:]
     assert steps == "60"
+
+
+def test_the_command_says_what_a_step_needs_before_it_begins():
+    run = lambda *options: subprocess.run([sys.executable, "-c", "from lvm_lite.cli import main; import sys; sys.exit(main())", "train", "finetune", "--dry-run", *options], cwd=here.parent,
+                                          env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=8"}, capture_output=True, text=True)
+    out = run()
+    assert out.returncode == 0 and "process 0 of 1" in out.stdout and "sample-xs finetune on cpu:1" in out.stdout, out.stdout + out.stderr
+    out = run("--mesh", "data=8")
+    assert (out.returncode, out.stderr) == (2, "lvm-lite train: the batch of 4 is not divisible by 8: the mesh has data 8\n"), out.stderr
