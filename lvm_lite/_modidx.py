@@ -123,6 +123,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'lvm_lite.evaluate._of_world': ('evaluate.html#_of_world', 'lvm_lite/evaluate.py'),
                                    'lvm_lite.evaluate._result': ('evaluate.html#_result', 'lvm_lite/evaluate.py'),
                                    'lvm_lite.evaluate._shards': ('evaluate.html#_shards', 'lvm_lite/evaluate.py'),
+                                   'lvm_lite.evaluate._strict': ('evaluate.html#_strict', 'lvm_lite/evaluate.py'),
                                    'lvm_lite.evaluate.check_pair': ('evaluate.html#check_pair', 'lvm_lite/evaluate.py'),
                                    'lvm_lite.evaluate.complete': ('evaluate.html#complete', 'lvm_lite/evaluate.py'),
                                    'lvm_lite.evaluate.complete_codes': ('evaluate.html#complete_codes', 'lvm_lite/evaluate.py'),

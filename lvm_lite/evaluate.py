@@ -142,11 +142,16 @@ def open_protocol(p: Protocol,
         world = World(p.split, size, p.level)
         of = lambda world, items=p.samples, **options: Drawn(world, task.unit, items, p.seed, frames=p.frames, **options)
         return of(world), of(World("train", size, p.level), 10_000), of(world, first=p.samples)  # the prompt's pair does not depend on the number of samples
-    root, options = data if is_hub(data) else Path(data) / p.data, dict(want=wanted(task) - set(annotations), size=size, frames=p.frames, on_error="raise", annotations=annotations, palette=p.palette or None)
-    queries = open_source(p.data, root, p.split, **options)
-    try: training = open_source(p.data, root, "train", **options)
+    root, options = data if is_hub(data) else Path(data) / p.data, dict(want=wanted(task) - set(annotations), size=size, frames=p.frames, annotations=annotations, palette=p.palette or None)
+    queries = _strict(open_source(p.data, root, p.split, **options))
+    try: training = _strict(open_source(p.data, root, "train", **options))
     except FileNotFoundError: training = None
     return queries, training, training
+
+def _strict(source):
+    "The source as evaluation wants it: what is listed and not here is counted, but an item that cannot be used is never passed over."
+    source.on_error = "raise"
+    return source
 
 # %% ../nbs/20_evaluate.ipynb #7eb9d504
 @dataclass(frozen=True)
