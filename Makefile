@@ -35,13 +35,14 @@ tokenizer: $(STAMP) ## train the sample tokenizer anew into data/tokenizer: an h
 
 # The TPU's compiler lies apart: beside JAX it would be tried at every start.
 LIBTPU := .libtpu
+LIBTPU_VERSION := 0.0.52
 $(LIBTPU)/installed: $(STAMP)
-	VIRTUAL_ENV='$(CURDIR)/$(VENV)' $(BIN)/uv pip install --quiet --target $(LIBTPU) libtpu==0.0.52
+	VIRTUAL_ENV='$(CURDIR)/$(VENV)' $(BIN)/uv pip install --quiet --target $(LIBTPU) libtpu==$(LIBTPU_VERSION)
 	@touch $@
 
 budgets: $(LIBTPU)/installed ## compile every size and stage for TPUs that are not here, into figures/budgets.*: two hours
 	@mkdir -p figures/runs
-	JAX_PLATFORMS=cpu TPU_LIBRARY_PATH='$(CURDIR)/$(LIBTPU)/libtpu/libtpu.so' $(BIN)/papermill nbs/train/budgets.ipynb figures/runs/budgets.ipynb -p measure True $(if $(ONLY),-p only '$(ONLY)')
+	JAX_PLATFORMS=cpu TPU_LIBRARY_PATH='$(CURDIR)/$(LIBTPU)/libtpu/libtpu.so' $(BIN)/papermill nbs/train/budgets.ipynb figures/runs/budgets.ipynb -p measure True -r libtpu $(LIBTPU_VERSION) $(if $(ONLY),-p only '$(ONLY)')
 
 budget: $(LIBTPU)/installed ## one of them, as a proof that the paper's step still compiles: a minute
 	JAX_PLATFORMS=cpu TPU_LIBRARY_PATH='$(CURDIR)/$(LIBTPU)/libtpu/libtpu.so' $(BIN)/lvm-lite budget 300M pretrain --topology v3:16x8

@@ -51,6 +51,10 @@ def verify(args) -> int:
     return 1 if names else 0
 
 # %% ../nbs/24_cli.ipynb #b5d459dc
+def _rank(text: str) -> tuple[int, int]: # "0/8"
+    if not (m := re.fullmatch(r"(\d+)/(\d+)", text)): raise ValueError(f"--rank {text}: write I/N, such as 0/8")
+    return int(m[1]), int(m[2])
+
 def _function(text):
     "A function of the user's: module:name, the module in the current folder or installed."
     from importlib import import_module
@@ -95,14 +99,14 @@ def tokenize(args) -> int:
     for text in args.annotator:
         if not (m := re.fullmatch(r"(.+?)=(.+)", text)): raise ValueError(f"--annotator {text}: write NAME=MODULE:FUNCTION")
         annotators[m[1]] = _function(m[2])
-    if not (m := re.fullmatch(r"(\d+)/(\d+)", args.rank)): raise ValueError(f"--rank {args.rank}: write I/N, such as 0/8")
+    rank, ranks = _rank(args.rank)
     works, left_out = pretokenize.row_works(args.data, args.rows or None, args.images, args.sentences, split=args.split, size=tokenizer.config.resolution, annotations=annotations,
                                             annotators=annotators, keep=args.keep and _function(args.keep), on_error=args.on_error)
     for line in left_out: print(f"left out: {line}")
     for work in works: print(f"{work.name}: {work.count(args.images):,} sentences")
     if not works: raise FileNotFoundError(f"no data set of Table 3 lies below {args.data}; lvm-lite tokenize --list says what each needs")
     if args.dry_run: return 0
-    missing = pretokenize.pretokenize(args.out, works, args.tokenizer if args.ray else tokenizer, seed=args.seed, images=args.images, shard_size=args.shard_size, rank=int(m[1]), ranks=int(m[2]), encoders=args.ray)
+    missing = pretokenize.pretokenize(args.out, works, args.tokenizer if args.ray else tokenizer, seed=args.seed, images=args.images, shard_size=args.shard_size, rank=rank, ranks=ranks, encoders=args.ray)
     if not missing: report(args.out)
     print(f"{args.out}: " + (f"{missing} shards left to other ranks" if missing else "every shard is there"))
     return 0
@@ -157,22 +161,20 @@ def evaluate(args) -> int:
     example: lvm-lite evaluate cityscapes-segmentation --model runs/paper/finetune/model --tokenizer lvm --data data-sets"""
     from dataclasses import replace
     from pathlib import Path
-    from pkgutil import resolve_name
     from lvm_lite.evaluate import PROTOCOLS, evaluate as measure
     from lvm_lite.settings import lookup
     if args.list:
         for p in PROTOCOLS.values(): print(f"{p.name:24} {p.group:22} {p.split:10} {p.samples:6,}  {' & '.join(p.metrics)}")
         return 0
     protocol = replace(lookup(PROTOCOLS, args.protocol, "protocol"), seed=args.seed)
-    if not (m := re.fullmatch(r"(\d+)/(\d+)", args.rank)): raise ValueError(f"--rank {args.rank}: write I/N, such as 0/8")
-    try: annotator = resolve_name(args.annotator) if args.annotator else None
-    except (ImportError, AttributeError, ValueError) as e: raise ValueError(f"--annotator {args.annotator}: {e}; write MODULE:FUNCTION") from None
+    rank, ranks = _rank(args.rank)
+    annotator = args.annotator and _function(args.annotator)
     from lvm_lite.checkpoints import load_model
     from lvm_lite.tokenizer import load_tokenizer
     model, tokenizer = None if args.model == "none" else load_model(args.model), load_tokenizer(args.tokenizer)
     out = Path(args.out or f"runs/evaluate/{args.protocol}")
     result = measure(protocol, model, tokenizer, args.data, out, samples=args.samples, condition=args.condition, annotations=args.annotations, annotator=annotator,
-                     cache=args.cache, pictures=args.pictures, batch_size=args.batch_size, rank=int(m[1]), ranks=int(m[2]))
+                     cache=args.cache, pictures=args.pictures, batch_size=args.batch_size, rank=rank, ranks=ranks)
     print(f"{out}: shards are left to other ranks" if result is None else f"{result}\n{out}/scores.json")
     return 0
 

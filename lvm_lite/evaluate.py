@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from .features import NETWORKS, load_features
 from .files import atomic_write, differences, read_safetensors, write_safetensors
-from .generation import generate
+from .generation import generate, serve
 from .metrics import (ConfusionMatrix, FeatureStats, Score, agnostic_iou, best_shift, check_palette, clips_for, decode_mask, frechet_distance, frechet_score, mask_iou, psnr,
                               reference_features, video_inception_score)
 from .readers import is_hub
@@ -401,6 +401,7 @@ def evaluate(protocol: str | Protocol,          # a name of `PROTOCOLS`, or one 
         folder = Path(out or temporary)
         _claim(folder, dict(protocol=asdict(replace(p, task=as_task(p.task).name, metrics=(), fvd=(), video_is="")), source=queries.name, items=len(queries), tokenizer=tokenizer_hash(tokenizer),
                             model=model_digest(model) if model is not None else None, batch_size=batch_size))
+        served = None if model is None else serve(model)  # once, and not for each batch
         pair = None if video else kept_pair(p, training, folder / "pair.safetensors")
         others = others if others is not None and len(others) >= p.samples else None
         shards = _shards(p.samples)
@@ -412,7 +413,7 @@ def evaluate(protocol: str | Protocol,          # a name of `PROTOCOLS`, or one 
             codes_file = folder / "samples" / f"{n:05}.safetensors"
             if not (missing or drawn or (model is not None and not codes_file.exists())): continue
             questions = [question(p, queries, int(order[i]), pair) for i in shards[n]]
-            codes = None if model is None else shard_codes(p, model, tokenizer, questions, shards[n], codes_file, batch_size)
+            codes = None if model is None else shard_codes(p, served, tokenizer, questions, shards[n], codes_file, batch_size)
             real = None if others is None or not any(m.name.startswith(("inception", "i3d")) for m in missing) else np.stack([question(p, others, i, pair).truth for i in shards[n]])
             seen = shard_pictures(p, tokenizer, questions, codes, real)
             classes = None if questions[0].classes is None else np.stack([q.classes for q in questions])

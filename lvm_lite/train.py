@@ -29,9 +29,9 @@ from .attention import choose_backend
 from .checkpoints import load_model, save_model
 from .corpus import Corpus
 from .files import atomic_write
-from .generation import generate
+from .generation import generate, serve
 from .loop import fit, read_log
-from .mesh import ROWS, axis_size, collect, describe, global_array, make_mesh, require_divisible
+from .mesh import AXES, ROWS, axis_size, collect, describe, global_array, make_mesh, require_divisible
 from .model import Compute, Llama, abstract_model, block_weights, mean_loss, token_losses
 from .sentences import IMAGES, is_frames, stage_mixture
 from .settings import MODELS, STAGES, ModelConfig, Stage, load_profile, lookup
@@ -152,6 +152,13 @@ def accumulation_for(stage: Stage, length: int, devices: int) -> int:
     fits = [n for n in range(1, stage.batch_size + 1) if stage.batch_size % n == 0 and (stage.batch_size // n) % devices == 0 and stage.batch_size * length // (n * devices) <= max(PART, length)]
     return fits[0] if fits else 1
 
+def _plan(config, stage, shape, accumulation, compute, optimizer, device=None, memory=None, keep=None) -> tuple[int, Compute]:
+    "The parts of a batch, and how a step is computed, on a mesh of this shape: as asked, or as chosen."
+    length, rows = stage.context(config.tokens_per_image), shape["data"] * shape["fsdp"]
+    accumulation = accumulation or accumulation_for(stage, length // (shape["tensor"] * shape["seq"]), rows)
+    tokens = max(1, stage.batch_size * length // (accumulation * rows * shape["seq"]))
+    return accumulation, compute or choose_compute(config, tokens, shape["fsdp"] * shape["tensor"], device, memory, optimizer, keep)
+
 def flops_per_token(config: ModelConfig, length: int) -> float:
     "FLOPs of a training step, a token: 6 a weight of a product, and causal attention counted once, 6 L D T. What is computed again on the way back does not count."
     block = sum(prod(shape) for shape, _ in block_weights(config).values())
@@ -170,16 +177,14 @@ def train(model: Llama,                # fresh, or from the stage before; it is 
     "The model after the stage, and the log. Raises `ValueError` where model, corpus, stage and mesh do not fit."
     config, mesh = model.config, jax.sharding.get_mesh()
     length = stage.context(config.tokens_per_image)
-    size = {a: axis_size(a) for a in ("data", "fsdp", "tensor", "seq")}
-    rows = size["data"] * size["fsdp"]
-    accumulation = accumulation or accumulation_for(stage, length // (size["tensor"] * size["seq"]), rows)
+    shape = {axis: axis_size(axis) for axis in AXES}
+    accumulation, compute = _plan(config, stage, shape, accumulation, compute, optimizer)
     if corpus.vocab_size > config.vocab_size: raise ValueError(f"{corpus.path} has a vocabulary of {corpus.vocab_size}, the model of {config.vocab_size}")
     if stage.batch_size % accumulation: raise ValueError(f"a batch of {stage.batch_size} is not divisible into {accumulation} parts")
     if not mesh.empty: check_mesh(mesh, config, stage, accumulation)
     corpus.batch(0, 1, length)  # refuses a length that the records do not have, before anything is compiled
-    compute = compute or choose_compute(config, stage.batch_size * length // (accumulation * rows * size["seq"]), size["fsdp"] * size["tensor"], optimizer=optimizer)
     peak = _of_kind(PEAK, jax.devices()[0])
-    per_step = dict(tokens_per_second=stage.batch_size * length) | (dict(mfu=stage.batch_size * length * flops_per_token(config, length) / (peak * 1e12 * jax.device_count())) if peak else {})
+    per_step = dict(tokens_per_second=stage.batch_size * length) | (dict(mfu=stage.batch_size * length * flops_per_token(config, length) / (peak * 1e12 * prod(shape.values()))) if peak else {})
     state, log = fit(partial(train_step, stage=stage, compute=compute, optimizer_kind=optimizer), train_state(on_mesh(model), stage, optimizer), _batches(corpus, stage, length, seed, accumulation), stage.steps, directory,
                      config=dict(model=asdict(config), stage=asdict(stage), seed=seed, optimizer=optimizer, corpus=corpus.manifest["provenance"], tokenizer=corpus.manifest["tokenizer"]),
                      describe=stage.name, per_step=per_step, about_batch=lambda step: _sentences(corpus, stage, length, seed, step), **loop)
@@ -245,11 +250,11 @@ BEFORE = dict(pretrain=None, finetune="pretrain", long_video="finetune")  # the 
 
 def draw_samples(model: Llama, tokenizer, heldout: Corpus, path: str | Path, seed: int = 0):
     "Write a sheet of what the model answers to the beginning of one held-out sentence a task, as a PNG: prompt, answer, truth."
-    N, sheet = model.config.tokens_per_image, []
+    N, served, sheet = model.config.tokens_per_image, serve(model), []
     for source in heldout.sources:
         codes = source.first(1).reshape(-1, N).astype(np.int32)
         at = max(3, answer_images(source_task(source.name), len(codes))[0])  # one pair and a query, or what a video's answer follows
-        answer = generate(model, codes[:at].reshape(1, -1), N, key=jax.random.key(seed))
+        answer = generate(served, codes[:at].reshape(1, -1), N, key=jax.random.key(seed))
         images = np.asarray(tokenizer.decode(np.concatenate([codes[at - 3:at], np.asarray(answer), codes[at:at + 1]])))
         sheet.append(np.concatenate(images, 1))
     with atomic_write(path) as p: Image.fromarray(np.rint(np.concatenate(sheet) * 255).astype(np.uint8)).save(p)
@@ -377,11 +382,9 @@ def budget(size: str,                  # a name of `MODELS`, or a `ModelConfig`
     devices, length = topology_devices(topology)[:devices], stage.context(config.tokens_per_image)
     mesh = make_mesh(**mesh or default_mesh(config, stage, len(devices)), devices=devices)
     shape, device = dict(mesh.shape), devices[0]
-    rows = shape["data"] * shape["fsdp"]
-    accumulation = accumulation or accumulation_for(stage, length // (shape["tensor"] * shape["seq"]), rows)
-    check_mesh(mesh, config, stage, accumulation)
     tokens, available = stage.batch_size * length, memory or device_memory(device)
-    compute = compute or choose_compute(config, tokens // (accumulation * rows * shape["seq"]), shape["fsdp"] * shape["tensor"], device, available, optimizer, keep)
+    accumulation, compute = _plan(config, stage, shape, accumulation, compute, optimizer, device, available, keep)
+    check_mesh(mesh, config, stage, accumulation)
     backend, why = choose_backend(device, compute.dtype, length, config.head_dim, shape["seq"])
     compute = compute if compute.attention else replace(compute, attention=backend)
     with jax.set_mesh(mesh):
