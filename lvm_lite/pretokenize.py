@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from .corpus import CorpusWriter
 from .files import exists
-from .sentences import IMAGES, MIXTURE, count_sentences, is_frames, sentence
+from .sentences import IMAGES, MIXTURES, count_sentences, is_frames, sentence
 from .settings import load_profile, lookup
 from .sources import data_sets, row_sources
 from .tasks import TABLE3, Task, as_task, plugged
@@ -48,11 +48,14 @@ class Work:
 
 def share(world: World,
           sentences: int,                      # in all
-          mixture: dict[str, float] = MIXTURE, # task -> weight
+          mixture: dict[str, float] = MIXTURES["short"], # task, or task--level -> weight
          ) -> list[Work]:
     "A work for each task of the sample world; each has its share of `sentences`, at least one."
     total = sum(mixture.values())
-    return [Work(task, task, world, max(1, round(sentences * weight / total))) for task, weight in mixture.items()]
+    def work(name, weight):
+        task, _, level = name.partition("--")
+        return Work(name, task, World(world.split, world.size, level) if level else world, max(1, round(sentences * weight / total)))
+    return [work(*item) for item in mixture.items()]
 
 # %% ../nbs/13_pretokenize.ipynb #d9557029
 @dataclass(frozen=True)
@@ -253,7 +256,7 @@ HELDOUT = 8  # sentences of each task in the held-out corpus
 def make_corpora(profile: str, root: str | Path = "runs", images: int = IMAGES):
     "The training and held-out corpora of a profile, at `root/profile/corpus` and `root/profile/heldout`; with 64 images a sentence, of clips alone, at `corpus_64` and `heldout_64`."
     p = load_profile(profile)
-    mixture, suffix = (MIXTURE, "") if images == IMAGES else ({"video": 1.0}, f"_{images}")
+    mixture, suffix = (lookup(MIXTURES, p.mixture, "mixture"), "") if images == IMAGES else ({"video": 1.0}, f"_{images}")
     if p.tokenizer != "sample":
         for name, split in ((f"corpus{suffix}", "train"), (f"heldout{suffix}", "validation")):
             if exists(f"{root}/{profile}/{name}/manifest.json"): continue

@@ -111,6 +111,7 @@ class Profile:
     seed: int = 0
     sentences: int = 600         # sentences in the corpus of the `sample` world
     level: str = "colour"        # difficulty of the sample world
+    mixture: str = "short"       # of its tasks: a name of `sentences.MIXTURES`
     stages: tuple[Stage, ...] = tuple(STAGES.values())
 
     def stage(self, name: str) -> Stage: return lookup({s.name: s for s in self.stages}, name, "stage")
