@@ -14,6 +14,7 @@ from math import prod
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 # %% ../nbs/07_mesh.ipynb #8edf5ae8
@@ -47,7 +48,8 @@ def make_mesh(data: int = -1, fsdp: int = 1, tensor: int = 1, seq: int = 1, # on
     if sizes.count(-1) > 1 or known < 1 or len(devices) % known or (-1 not in sizes and known != len(devices)):
         raise ValueError(f"a mesh of {' x '.join(f'{a} {s}' for a, s in zip(AXES, sizes))} cannot be made of {len(devices)} devices")
     sizes = tuple(len(devices) // known if s == -1 else s for s in sizes)
-    return jax.make_mesh(sizes, AXES, (AxisType.Explicit,) * 4, devices=devices)
+    # A pod's links form a torus; an axis such as 32 of 4 x 4 x 4 chips splits one of its rings, which jax.make_mesh refuses.
+    return Mesh(mesh_utils.create_device_mesh(sizes, devices, allow_split_physical_axes=True), AXES, axis_types=(AxisType.Explicit,) * 4)
 
 def describe(mesh: Mesh) -> str:
     "For example `data 2 x fsdp 4 (8 cpu)`."

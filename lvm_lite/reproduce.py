@@ -8,12 +8,13 @@ __all__ = ['STEPS', 'Step', 'in_order', 'notebook_parameters', 'parse_value', 's
 
 # %% ../nbs/23_reproduce.ipynb #044b3a3e
 import ast, configparser, hashlib, json, re, shutil, subprocess, sys, time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
 from . import _homes
+from .paper import lacks
 from .settings import checkout, data_path, load_profile, lookup
 
 # %% ../nbs/23_reproduce.ipynb #7d4a9575
@@ -26,13 +27,18 @@ class Step:
     function: str = ""             # "train.train_sample": the module of lvm_lite and the function
     inputs: tuple[str, ...] = ()   # the names of steps whose outputs it reads
     outputs: tuple[str, ...] = ()  # files or directories below the checkout; {profile} is put in
+    parameters: dict = field(default_factory=dict) # of the notebook or function; settings.ini and --set come over them
+    stage: str = ""                # whose model it opens: "finetune", "long_video"
+    data_sets: tuple[str, ...] = () # that it opens at a profile without the sample world, names of `DATA_SETS`
 
     def __post_init__(self):
         if bool(self.notebook) == bool(self.function): raise ValueError(f"step {self.name} needs a notebook or a function, and not both")
 
 # %% ../nbs/23_reproduce.ipynb #7a9d84b9
-def _figure(name: str, does: str, *inputs: str) -> Step:
-    return Step(name, does, notebook=f"paper/{name}", inputs=inputs, outputs=(f"figures/{name}.png", f"figures/{name}.json"))
+def _figure(name: str, does: str, *inputs: str, notebook: str = "", names: tuple = (), **options) -> Step:
+    return Step(name, does, notebook=f"paper/{notebook or name}", inputs=inputs, outputs=tuple(f"figures/{n}.{kind}" for n in names or (name,) for kind in ("png", "json")), **options)
+
+def _drawn(name: str, does: str, *data_sets: str, **options) -> Step: return _figure(name, does, **(dict(stage="finetune", data_sets=data_sets) | options))
 
 # %% ../nbs/23_reproduce.ipynb #f3cb5cc4
 STEPS = [
@@ -41,17 +47,23 @@ STEPS = [
     _figure("fig01", "Figure 1: single-pair prompts"),
     _figure("table4", "Table 4: the evaluation data and protocols"),
     _figure("speeds", "section 1.7: the speed of generation, its bounds, and what was measured here"),
-    Step("corpus", "the sample world as tokens, for training and held out", function="pretokenize.make_corpora",
+    _drawn("fig02", "Figure 2: segmentation, both ways", "coco"),
+    _drawn("fig03", "Figure 3: five tasks by three-pair prompts", "imagenet"),
+    _drawn("fig04", "Figure 4: pose, detection, style", "coco", "instructpix2pix"),
+    _drawn("fig05", "Figure 5: wrong names and wrong places in masks, marked and measured", "ade20k"),
+    *(_drawn(name, f"Figure {int(name[3:])}: {task}, two models", "imagenet", notebook="compare", parameters=dict(figure=name))
+      for name, task in dict(fig06="edges", fig07="inpainting", fig08="segmentation", fig09="colourisation", fig10="depth").items()),
+    _drawn("fig11", "Figure 11: eight masks to eight frames", "vipseg"),
+    _drawn("fig12", "Figure 12: sixty frames from four, by the model of 16 and of 64", "ssv2", stage="long_video", names=("fig12", "fig12_curves")),
+    _drawn("clips", "Figures 13 and 14: two models on held-out clips", "ucf101", names=("fig13", "fig14")),
+    _drawn("fig15", "Figure 15: masks to images in two label sets", "cityscapes", "ade20k"),
+    Step("corpus", "the sample world as tokens, for training and held out", function="pretokenize.make_corpora", stage="corpus",
          outputs=("runs/{profile}/corpus", "runs/{profile}/heldout")),
-    Step("table3", "Table 3: the training data, sentences counted, one drawn of each row", notebook="paper/table3", inputs=("corpus",),
-         outputs=tuple(f"figures/{name}.{kind}" for name in ("table3", "table3_sheet") for kind in ("png", "json"))),
+    _figure("table3", "Table 3: the training data, sentences counted, one drawn of each row", "corpus", names=("table3", "table3_sheet")),
     Step("pretrain", "stage 1, single images", function="train.pretrain", inputs=("corpus",), outputs=("runs/{profile}/pretrain",)),
     Step("finetune", "stage 2, sentences of 16 images", function="train.finetune", inputs=("corpus", "pretrain"), outputs=("runs/{profile}/finetune",)),
-    _figure("training", "the losses of both stages, beside unigram and copy", "finetune"),
-    _figure("fig03", "Figure 3: five tasks by three-pair prompts", "finetune"),
-    _figure("fig12", "Figure 12, its 16-frame half", "finetune"),
-    Step("results", "every task scored, beside the oracle and two copies; the supplement's own numbers apart", notebook="paper/results", inputs=("finetune",),
-         outputs=tuple(f"figures/{name}.{kind}" for name in ("results", "results_supplement") for kind in ("png", "json"))),
+    _figure("training", "the losses of both stages, beside unigram and copy", "finetune", names=("training", "training_answers")),
+    _figure("results", "every task scored, beside the oracle and two copies; the supplement's own numbers apart", "finetune", names=("results", "results_supplement")),
 ]
 
 # %% ../nbs/23_reproduce.ipynb #f9683dee
@@ -93,7 +105,7 @@ def step_parameters(steps: list[Step], profile: str, root: Path,
     "Each step's parameters from settings.ini and `assignments`; raises `ValueError` that names what no step or notebook has."
     ini = configparser.ConfigParser()
     ini.read(root / "settings.ini")
-    table = {s.name: {k: parse_value(v) for k, v in ini[f"{s.name}.{profile}"].items()} if f"{s.name}.{profile}" in ini else {} for s in steps}
+    table = {s.name: s.parameters | ({k: parse_value(v) for k, v in ini[f"{s.name}.{profile}"].items()} if f"{s.name}.{profile}" in ini else {}) for s in steps}
     for text in assignments:
         match = re.fullmatch(r"([\w-]+)\.(\w+)=(.*)", text)
         if not match: raise ValueError(f"--set {text}: write STEP.parameter=value, such as fig03.seed=1")
@@ -177,6 +189,7 @@ class _Plan:
         reads = dict(code=digest(_tree(code)), parameters=repr(sorted(self.parameters[step.name].items())), profile=self.settings,
                      **{f"lvm_lite.{m}": digest(_tree(source)) for m, source in sources.items()},
                      **{path: f for i in step.inputs for path, f in self.made(self.steps[i]).items()})
+        if step.stage and step.notebook: reads["model"] = fingerprint(self.root / "runs" / self.profile / step.stage / "model")
         # Whoever can find the shipped files may read any of them.
         if any("data_path(" in source for m, source in sources.items() if m != "settings"): reads["data"] = fingerprint(data_path())
         return reads
@@ -242,7 +255,11 @@ def _tasks(plan: _Plan, results: dict, force: bool):
         results[step.name] = ("made", time.time() - start, "")
         print(f"{step.name:12} {time.time() - start:6.1f} s", flush=True)
 
+    left_out = set(results)
     for step in plan.steps.values():
+        if left_out & {step.name, *step.inputs}: # what needs something that is skipped is not run
+            left_out.add(step.name)
+            continue
         # doit fills in `task` and `values` by the names of the parameters that are left
         yield dict(name=step.name, actions=[(act, [step])], task_dep=list(step.inputs), uptodate=[partial(unchanged, step)], verbosity=2)
 
@@ -268,7 +285,7 @@ def reproduce(profile: str = "sample",
               force: bool = False,       # run the steps even if nothing changed
               root: Path | None = None,  # the checkout
               steps: list[Step] | None = None, # `STEPS`
-             ) -> dict:                  # step name -> (state, seconds, message); state: made, unchanged, failed, not run
+             ) -> dict:                  # step name -> (state, seconds, message); state: made, unchanged, failed, not run, skipped
     """Run what is out of date, print a summary and return it. Raises `ValueError` for wrong names, parameters and profiles
     before anything runs, and `FileNotFoundError` outside a checkout."""
     root = root or checkout()
@@ -278,11 +295,13 @@ def reproduce(profile: str = "sample",
     steps = in_order(STEPS if steps is None else steps, names)
     plan = _Plan(steps, profile, root, step_parameters(steps, profile, root, assignments))
     for folder in ("figures", f"runs/{profile}"): (root / folder).mkdir(parents=True, exist_ok=True)
-    results, start = {}, time.time()
+    start, profiled = time.time(), load_profile(profile, root / "settings.ini")
+    results = {s.name: ("skipped", 0.0, "; ".join(lost)) for s in steps if (lost := lacks(profiled, s.data_sets, s.stage))}
+    for name, (_, _, why) in results.items(): print(f"{name:12} skipped: {why}", flush=True)
     if _run_tasks(list(_tasks(plan, results, force)), root / "runs" / profile / ".doit.json") > 2: raise RuntimeError("doit could not start; its message stands above")
     for step in steps:
         if step.name in results: continue
-        lost = [i for i in step.inputs if results[i][0] in ("failed", "not run")]
+        lost = [i for i in step.inputs if results[i][0] in ("failed", "not run", "skipped")]
         results[step.name] = ("not run", 0.0, f"needs {', '.join(lost)}") if lost else ("unchanged", 0.0, "")
     print(summary(plan, results, time.time() - start))
     return {s.name: results[s.name] for s in steps}
@@ -296,5 +315,5 @@ def summary(plan: _Plan, results: dict, seconds: float) -> str:
         where = ", ".join(o.format(profile=plan.profile) for o in step.outputs)
         lines.append(f"{name:12} {state:9} {f'{took:6.1f} s' if took else '':8}  {message.splitlines()[0] if message else where}")
     states = [results[name][0] for name in plan.steps]
-    counts = ", ".join(f"{states.count(s)} {s}" for s in ("made", "unchanged", "failed", "not run") if s in states)
+    counts = ", ".join(f"{states.count(s)} {s}" for s in ("made", "unchanged", "failed", "not run", "skipped") if s in states)
     return "\n".join([f"\nProfile {plan.profile}: {counts} in {seconds:.1f} s", *lines])

@@ -6,8 +6,8 @@
 __all__ = ['CLIP', 'OPTIMIZERS', 'MEMORY', 'PEAK', 'PART', 'BEFORE', 'schedule', 'decayed', 'optimizer', 'device_memory',
            'step_memory', 'choose_compute', 'train_step', 'train_state', 'check_mesh', 'on_mesh', 'accumulation_for',
            'flops_per_token', 'train', 'source_task', 'answer_images', 'baselines', 'heldout_losses', 'draw_samples',
-           'longer', 'stage_corpora', 'run_stage', 'describe_training', 'pretrain', 'finetune', 'long_video',
-           'default_mesh', 'topology_devices', 'Budget', 'budget']
+           'longer', 'stage_corpora', 'run_stage', 'pretrain', 'finetune', 'long_video', 'default_mesh',
+           'topology_devices', 'Budget', 'budget']
 
 # %% ../nbs/18_train.ipynb #af9484d7
 import os
@@ -297,13 +297,6 @@ def run_stage(profile: str, stage: str,
         model, _ = train(longer(model, about.context(p.config.tokens_per_image)), corpus, about, folder / stage, seed=p.seed, **dict(evaluate=evaluate, evaluate_every=every, save_every=every) | options)
     model = collect(model, host=True)
     if jax.process_index() == 0: save_model(model, folder / stage / "model")
-
-def describe_training(directory: str | Path, profile) -> str:
-    "One sentence that says what trained a model, for the caption of a picture: from the logs of its stages, or its directory's name."
-    logs = {stage: read_log(Path(directory).parent.parent / stage) for stage in ("pretrain", "finetune")}
-    if not all(logs.values()): return f"Model {Path(directory).name}."
-    minutes = sum(line["seconds"] for log in logs.values() for line in log) / 60
-    return f"Short training: {profile.model}, {' + '.join(str(log[-1]['step']) for log in logs.values())} steps, {minutes:.1f} minutes."
 
 # %% ../nbs/18_train.ipynb #a09e72de
 def pretrain(profile: str): run_stage(profile, "pretrain")
