@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: all install reproduce test tokenizer budgets budget proofs parity parity-7b bench reader results docs export clean readme constraints wheel help
+.PHONY: all install reproduce test tokenizer train-sample budgets budget proofs parity parity-7b bench reader results docs export clean readme constraints wheel help
 .DEFAULT_GOAL := all
 
 all: reproduce ## install, then draw every table and figure of PROFILE (sample) that is out of date
@@ -32,6 +32,10 @@ test: $(STAMP) ## every notebook and the tests of the repository, in two process
 tokenizer: $(STAMP) ## train the sample tokenizer anew into data/tokenizer: an hour
 	@mkdir -p figures/runs
 	$(BIN)/papermill nbs/train/tokenizer.ipynb figures/runs/tokenizer.ipynb -p train True
+
+train-sample: $(STAMP) ## train the sample Llamas anew into data/llama, which must not be there: hours on two cores, and it goes on where it stopped
+	@mkdir -p figures/runs
+	$(BIN)/papermill nbs/train/llama.ipynb figures/runs/llama.ipynb -p train True
 
 # The TPU's compiler lies apart: beside JAX it would be tried at every start.
 LIBTPU := .libtpu

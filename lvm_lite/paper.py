@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['Artist', 'describe_training', 'open_artist', 'training_time', 'opened', 'ask', 'ask_video', 'lacks']
 
-# %% ../nbs/22_paper.ipynb #ab578e12
+# %% ../nbs/22_paper.ipynb #065b4467
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +17,13 @@ from .evaluate import check_pair, complete
 from .generation import Served, serve
 from .loop import read_log
 from .sentences import prompt, video_prompt
-from .settings import Profile, checkout
+from .settings import MODELS, ModelConfig, Profile, checkout
 from .sources import DATA_SETS, open_source, wanted
 from .tasks import TABLE3, Task, as_task, stand_in
 from .tokenizer import load_tokenizer, tokenizer_hash
 from .world import World
 
-# %% ../nbs/22_paper.ipynb #e25929b1
+# %% ../nbs/22_paper.ipynb #713d2c90
 @dataclass(frozen=True)
 class Artist:
     "A model with the tokenizer that it belongs to, and what a caption must say of them."
@@ -51,10 +51,10 @@ class Artist:
         "Pictures (B, H, W, 3) through the tokenizer and back: the best that any model of these tokens can draw."
         return self.tokenizer.decode(self.tokenizer.encode(np.asarray(images)))
 
-# %% ../nbs/22_paper.ipynb #ab76b2ca
-def describe_training(directory: Path, size: str) -> str:
+# %% ../nbs/22_paper.ipynb #94b1ea81
+def describe_training(directory: Path, config: ModelConfig) -> str:
     "One sentence that says what trained the model in a directory."
-    directory = Path(directory)
+    size = next((name for name, known in MODELS.items() if replace(known, context=config.context) == config), f"{config.layers} layers of {config.hidden_dim}")
     if (directory / "training.json").exists():
         t = json.loads((directory / "training.json").read_text())
         return f"{directory.name}: {size}, stage {t['stage']['name']}, {t['step']} steps, {t['minutes']:.0f} minutes."
@@ -63,7 +63,7 @@ def describe_training(directory: Path, size: str) -> str:
     minutes = sum(line["seconds"] for log in logs.values() for line in log) / 60
     return f"Short training: {size}, {' + '.join(str(log[-1]['step']) for log in logs.values())} steps, {minutes:.1f} minutes."
 
-# %% ../nbs/22_paper.ipynb #86bf9195
+# %% ../nbs/22_paper.ipynb #c9257cb6
 def open_artist(settings: Profile,
                 source: str | Path = "",  # a name of `SHIPPED`, or a Hugging Face Llama directory; by default what ships, or what the profile's fine-tuning left
                 stage: str = "finetune",  # whose model is the default
@@ -77,7 +77,7 @@ def open_artist(settings: Profile,
     check_pair(model, tokenizer)
     trained = json.loads((directory / "training.json").read_text()).get("tokenizer") if (directory / "training.json").exists() else None
     if trained not in (None, tokenizer_hash(tokenizer)): raise ValueError(f"{directory} was trained on the codes of another tokenizer than {settings.tokenizer} (its hash {trained[:12]}): give the one that belongs to it")
-    return Artist(serve(model), tokenizer, describe_training(directory, settings.model), f"Sample world, {settings.image_size} px: not the paper's data." if settings.tokenizer == "sample" else f"{settings.image_size} px.",
+    return Artist(serve(model), tokenizer, describe_training(directory, model.config), f"Sample world, {settings.image_size} px: not the paper's data." if settings.tokenizer == "sample" else f"{settings.image_size} px.",
                   dict(model=directory, tokenizer=tokenizer_hash(tokenizer)))
 
 def training_time(settings: Profile, stage: str) -> str:
@@ -88,7 +88,7 @@ def training_time(settings: Profile, stage: str) -> str:
     took = f", about {sum(days):.1f} days on a TPU v3 of 256 cores at 40 % of its peak (figures/budgets)" if all(days) else ""
     return "train it: " + " && ".join(f"lvm-lite train {settings.name} {s}" for s in stages) + took
 
-# %% ../nbs/22_paper.ipynb #9af91403
+# %% ../nbs/22_paper.ipynb #cad52d4f
 def opened(settings: Profile,
            task: str,        # a task, or a row of Table 3
            data_set: str,    # a name of `DATA_SETS`, of the paper's figure; the sample profile has its world instead
@@ -115,7 +115,7 @@ def ask_video(opened: tuple, count: int, given: int | None = None, frames: int =
     task, _, heldout = opened
     return [video_prompt(heldout, (seed, i), given, frames, task) for i in range(count)]
 
-# %% ../nbs/22_paper.ipynb #033331c0
+# %% ../nbs/22_paper.ipynb #a27d1226
 def lacks(settings: Profile, data_sets=(), stage: str = "", data: str | Path = "data-sets") -> list[str]:
     "What a step of the runner lacks at a profile, in words; nothing at one of the sample world, which ships."
     if settings.tokenizer == "sample": return []

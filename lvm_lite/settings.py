@@ -48,6 +48,7 @@ class ModelConfig:
 # %% ../nbs/00_settings.ipynb #6c3be1a1
 _small = dict(vocab_size=1024 + 100, codebook_size=1024, tokens_per_image=64, context=1024)
 MODELS = {
+    "sample-xxs": ModelConfig(64, 172, 1, 3, **_small),
     "sample-xs": ModelConfig(128, 344, 2, 4, **_small),
     "sample-s": ModelConfig(192, 512, 3, 6, **_small),
     "sample": ModelConfig(256, 688, 4, 8, **_small),
