@@ -48,6 +48,7 @@ def complete_codes(model,
                    first: int = 0,      # number of the first prompt among all prompts of a run
                    temperature: float = 1.0,
                    top_k: int = 100,
+                   window: int | None = None, # frames to go on from when the context is full
                   ) -> np.ndarray:
     "The codes of the images that follow each prompt, (B, frames, tokens_per_image) int32."
     check_pair(model, tokenizer)
@@ -55,7 +56,7 @@ def complete_codes(model,
     B, P, *shape = images.shape
     codes = tokenizer.encode(images.reshape(-1, *shape)).reshape(B, -1)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), first + jnp.arange(B))
-    new = generate(model, codes, frames * model.config.tokens_per_image, key=keys, temperature=temperature, top_k=top_k)
+    new = generate(model, codes, frames * model.config.tokens_per_image, key=keys, temperature=temperature, top_k=top_k, window=window)
     return np.asarray(new).reshape(B, frames, -1)
 
 def complete(model, tokenizer, images, frames: int = 1, **options) -> np.ndarray: # arguments of `complete_codes`
