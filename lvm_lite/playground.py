@@ -263,14 +263,15 @@ def no_widgets() -> str:
 def controls(play: Playground):
     "The widgets of a playground, an ipywidgets box."
     import ipywidgets as w
-    wide, later = w.Layout(width="340px"), dict(continuous_update=False, layout=w.Layout(width="340px"))
-    task = w.Dropdown(options=[*TASKS, "my own pictures"], value="segmentation", description="task", layout=wide)
-    files = w.FileUpload(accept="image/*", multiple=True, description="pictures", layout=w.Layout(width="340px", display="none"), tooltip="picture, answer, picture, answer, …, query, in the order of their names")
+    wide = dict(layout=w.Layout(width="360px"), style=dict(description_width="90px"))
+    later = wide | dict(continuous_update=False)
+    task = w.Dropdown(options=[*TASKS, "my own pictures"], value="segmentation", description="task", **wide)
+    files = w.FileUpload(accept="image/*", multiple=True, description="pictures", layout=w.Layout(width="360px", display="none"), tooltip="picture, answer, picture, answer, …, query, in the order of their names")
     pairs, example = w.IntSlider(3, 1, IMAGES // 2 - 1, description="pairs", **later), w.IntSlider(0, 0, 999, description="example", **later)
     top_k = w.SelectionSlider(options=[k for k in TOP_K if k <= play.served.config.codebook_size], value=100, description="top-k", **later)
     temperature, seed = w.FloatSlider(1.0, min=0.1, max=2.0, step=0.1, description="temperature", **later), w.IntSlider(0, 0, 999, description="seed", **later)
     go, stop, save = (w.Button(description=text, layout=w.Layout(width="110px"), button_style=style) for text, style in (("Generate", "primary"), ("Stop", ""), ("Save PNG", "")))
-    picture, said = w.Image(format="png"), w.Label()
+    picture, said = w.Image(format="png", layout=w.Layout(align_self="flex-start")), w.Label()
     def show(): picture.value, said.value = play.png(), play.message
     def ask(_=None):
         own = task.value == "my own pictures"

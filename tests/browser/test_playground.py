@@ -18,7 +18,7 @@ FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-
 
 @pytest.fixture(scope="module")
 def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="the browser test drives Chromium by playwright: pip install playwright")
+    playwright = pytest.importorskip("playwright.sync_api", reason="the browser test drives Chromium by playwright: pip install 'lvm-lite[browser]'")
     program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if not program: pytest.skip("there is no Chromium here: apt-get install chromium")
     with playwright.sync_playwright() as p:
@@ -34,6 +34,11 @@ def lab(tmp_path_factory):
     home = tmp_path_factory.mktemp("lab")
     (home / "notebooks").mkdir()
     shutil.copy(root / "nbs/guides/playground.ipynb", home / "notebooks")
+    # JupyterLab asks whether to fetch news, and sometimes which kernel to start: not here
+    for name, text in (("apputils-extension/notification", '{"fetchNews": "false"}'), ("notebook-extension/tracker", '{"autoStartDefaultKernel": true}')):
+        path = home / f"settings/@jupyterlab/{name}.jupyterlab-settings"
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
@@ -42,7 +47,7 @@ def lab(tmp_path_factory):
     env = os.environ | own | {"PYTHONPATH": str(root), "JAX_PLATFORMS": "cpu"}
     env.pop("XLA_FLAGS", None)  # as a reader's kernel has it
     server = subprocess.Popen([sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}", f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={home / 'notebooks'}",
-                               "--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"], env=env, stdout=open(home / "log", "w"), stderr=subprocess.STDOUT)
+                               "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"], env=env, stdout=open(home / "log", "w"), stderr=subprocess.STDOUT)
     address = f"http://127.0.0.1:{port}"
     try:
         for _ in range(240):
@@ -59,10 +64,9 @@ def test_playground(browser, lab):
     address, folder = lab
     page = browser.new_page(viewport=dict(width=1280, height=960))
     page.set_default_timeout(120_000)
-    page.add_locator_handler(page.locator(".jp-Dialog"), lambda: page.locator(".jp-Dialog .jp-mod-accept").click())  # which kernel, says JupyterLab
     page.goto(address)
     page.locator(".jp-NotebookPanel .jp-Cell").first.wait_for()
-    page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").first.wait_for(state="attached")  # the kernel is there
+    page.get_by_text("Python 3 (ipykernel) | Idle").first.wait_for()
     page.locator(".lm-MenuBar-itemLabel").get_by_text("Run", exact=True).click()
     page.locator(".lm-Menu-itemLabel").get_by_text("Run All Cells", exact=True).click()
     box = page.locator(".jp-OutputArea-output .widget-vbox").first
