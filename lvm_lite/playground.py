@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['MOST_BYTES', 'MOST_PIXELS', 'TOP_K', 'Asked', 'ask_task', 'read_upload', 'ask_pictures', 'score', 'sheet',
-           'Playground', 'no_widgets', 'controls', 'playground', 'log_line', 'loss_curve', 'watch']
+           'write_film', 'Playground', 'no_widgets', 'controls', 'playground', 'log_line', 'loss_curve', 'watch']
 
-# %% ../nbs/22_playground.ipynb #d2e0b285
+# %% ../nbs/22_playground.ipynb #c1b3c9b3
 import io, json, os, re, textwrap, threading, time, warnings
 from dataclasses import dataclass
 from functools import lru_cache, wraps
@@ -29,7 +29,7 @@ from .sentences import IMAGES, is_frames, prompt, video_prompt
 from .tasks import PALETTE, TASKS, as_task
 from .world import Scene, World
 
-# %% ../nbs/22_playground.ipynb #2f838093
+# %% ../nbs/22_playground.ipynb #a7861f36
 @dataclass(frozen=True)
 class Asked:
     "A prompt, and what is known of its answer."
@@ -56,7 +56,7 @@ def ask_task(task: str,
     truth = asked.answer if asked.answer.ndim == 4 else asked.answer[None]
     return Asked(asked.images, f"{task.name}, of the sample world", len(truth), 0 if task.unit == "video" else pairs, truth, PALETTE[:len(world.classes)] if task.output == "segmentation" else None)
 
-# %% ../nbs/22_playground.ipynb #d10bb7f4
+# %% ../nbs/22_playground.ipynb #1b919ae3
 MOST_BYTES, MOST_PIXELS = 20_000_000, 25_000_000  # of an uploaded file
 
 def read_upload(name: str, content: bytes) -> np.ndarray:
@@ -83,7 +83,7 @@ def ask_pictures(pictures: list,          # (H, W, 3) uint8 each: picture, answe
     images = [fit_scene(Scene(x), size, fit).image for x in [*pictures[:2 * n], pictures[-1]]]
     return Asked(np.stack(images), f"{n} pair{'s' * (n != 1)} and a query", pairs=n)
 
-# %% ../nbs/22_playground.ipynb #fc0ec33d
+# %% ../nbs/22_playground.ipynb #e55d6f95
 def score(asked: Asked,
           answer: np.ndarray, # (frames, size, size, 3) uint8
          ) -> dict[str, float]:
@@ -93,7 +93,7 @@ def score(asked: Asked,
     truth, mask = (np.stack([decode_mask(x, asked.colours) for x in images]) for images in (asked.truth, answer))
     return {"foreground IoU": float(np.mean([mask_iou(t, m) for t, m in zip(truth, mask)])), "mIoU": ConfusionMatrix(len(asked.colours)).update(truth, mask).miou()}
 
-# %% ../nbs/22_playground.ipynb #84ea5924
+# %% ../nbs/22_playground.ipynb #1e18409a
 def _cells(asked: Asked, answer):
     "Rows of (picture, title, whether the model made it); None leaves a gap."
     shown, truth = list(asked.images), [] if asked.truth is None else list(asked.truth)
@@ -126,7 +126,27 @@ def sheet(asked: Asked,
     for i, text in enumerate(lines): draw.text((gap, image.height - (len(lines) - i) * line), text, "#444444", font)
     return np.asarray(image)
 
-# %% ../nbs/22_playground.ipynb #dab16e20
+# %% ../nbs/22_playground.ipynb #7465332b
+def write_film(path: Path,         # .gif, or .mp4, which needs PyAV
+               frames: np.ndarray, # (F, H, W, 3) uint8
+               rate: int,          # frames a second
+              ):
+    "Write frames as a film. Raises a `ValueError` where PyAV is wanted and not here."
+    with atomic_write(path) as temporary:
+        if path.suffix == ".gif":
+            first, *rest = map(Image.fromarray, frames)
+            first.save(temporary, save_all=True, append_images=rest, duration=round(1000 / rate), loop=0)
+        else:
+            try: import av
+            except ImportError: raise ValueError("writing MP4 needs PyAV: pip install 'lvm-lite[data]', or say --format gif") from None
+            with av.open(str(temporary), "w", format="mp4") as container:
+                stream = container.add_stream("h264", rate=rate)
+                stream.height, stream.width = (n + n % 2 for n in frames.shape[1:3])
+                stream.pix_fmt = "yuv420p"
+                for frame in frames: container.mux(stream.encode(av.VideoFrame.from_ndarray(frame)))
+                container.mux(stream.encode())
+
+# %% ../nbs/22_playground.ipynb #e2422d2c
 class _Stopped(Exception): pass
 
 def _told(f):
@@ -251,7 +271,7 @@ class Playground:
         with atomic_write(path) as temporary: temporary.write_bytes(self.png())
         self._say(f"saved {path}")
 
-# %% ../nbs/22_playground.ipynb #9bb23c54
+# %% ../nbs/22_playground.ipynb #7910b5c2
 TOP_K = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)  # each is compiled for itself, so there are few
 
 def no_widgets() -> str:
@@ -295,7 +315,7 @@ def playground(model, tokenizer, about: str = "", level: str = "colour") -> Play
     display(controls(play))
     return play
 
-# %% ../nbs/22_playground.ipynb #e3a57e5e
+# %% ../nbs/22_playground.ipynb #e5e3ebbf
 def _looked_at() -> bool:
     "Whether a notebook application started this kernel."
     return not no_widgets() and any(name in os.environ for name in ("JPY_SESSION_NAME", "COLAB_RELEASE_TAG", "VSCODE_PID", "KAGGLE_KERNEL_RUN_TYPE"))

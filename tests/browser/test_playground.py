@@ -63,7 +63,7 @@ def lab(tmp_path_factory):
 def test_playground(browser, lab):
     address, folder = lab
     page = browser.new_page(viewport=dict(width=1280, height=960))
-    page.set_default_timeout(120_000)
+    page.set_default_timeout(300_000)  # on a busy machine compiling takes minutes
     page.goto(address)
     page.locator(".jp-NotebookPanel .jp-Cell").first.wait_for()
     page.get_by_text("Python 3 (ipykernel) | Idle").first.wait_for()
