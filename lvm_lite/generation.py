@@ -291,37 +291,40 @@ def generate(model: Llama | Served,
              dtype=jnp.float32,        # of the computation, where `model` is a `Llama`
              shared: Shared | None = None, # what stands before every prompt, read by `share`
              window: int | None = None,    # frames to go on from when the context is full: 15 in LVM's script; None refuses
-             on_frame: Callable | None = None, # on_frame(number, codes (B, N)), as soon as a frame is written
+             on_frame: Callable | None = None, # on_frame(number, codes (B, N)), as soon as a frame is written; what it raises stops the work
+             piece: int | None = None,     # tokens from one call of on_frame to the next, instead of a frame's N, which they divide: on_frame(number, codes (B, piece))
              whole_frames: bool = True, # refuse prompts that are no whole number of pictures
             ):
     """Continue each prompt by `n` codes below `codebook_size`: int32 (B, n).
 
-    Raises a `ValueError` for an empty prompt, part of a picture, ids outside the vocabulary, more tokens than the context, `temperature`, `top_k` or `top_p` out of range."""
+    Raises a `ValueError` for an empty prompt, part of a picture, ids outside the vocabulary, more tokens than the context, `temperature`, `top_k`, `top_p` or `piece` out of range."""
     config = model.config
     if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key): raise ValueError(f"key is made by jax.random.key, not an array of {key.dtype}")
     tokens, lengths = _rows(prompt, config, whole_frames)
     before, B = 0 if shared is None else len(shared.tokens), len(tokens)
     _check(config, lengths, n, before, np.empty(key.shape or B), temperature, top_k, top_p, window)
+    piece = piece or config.tokens_per_image
+    if not 0 < piece <= config.tokens_per_image or config.tokens_per_image % piece: raise ValueError(f"a piece divides the {config.tokens_per_image} tokens of a picture, which {piece} does not")
     _check_mesh(config, B)
     served = model if isinstance(model, Served) else serve(model, dtype)
     if shared and (served.config, served.dtype, served.cache) != (shared.served.config, shared.served.dtype, shared.served.cache):
         raise ValueError("the shared beginning was read by another model; give generate the same `serve(model)` as share")
     keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(B)) if key.ndim == 0 else key
     rest = dict(shared=shared and shared.caches, keys=shard(keys, ROWS), temperature=temperature, top_p=top_p, top_k=top_k)
-    frames = list(_frames(served, tokens, lengths, n, before, window, on_frame, rest))
+    frames = list(_frames(served, tokens, lengths, n, before, window, on_frame, piece, rest))
     return jnp.concatenate(frames, 1)
 
 def _room(tokens: int, N: int) -> int: return -(-tokens // (4 * N)) * 4 * N
 
-def _frames(served, tokens, lengths, n, before, window, on_frame, rest):
-    "The new tokens, frame by frame; a finished frame is shown when the next one is on its way."
+def _frames(served, tokens, lengths, n, before, window, on_frame, piece, rest):
+    "The new tokens, piece by piece, which are frames by default; a finished piece is shown when the next one is on its way."
     N, total, drawn, story, told = served.config.tokens_per_image, 0, before + lengths, tokens, None
     while total < n:
         P, done = story.shape[1], 0
         logits, past = prefill(served, shard(jnp.asarray(story), ROWS, None), shard(jnp.asarray(lengths), ROWS), rest["shared"], _room(P, N))
         written, block = [], None
         while total < n:
-            steps = min(N, n - total)
+            steps = min(piece, n - total)
             if before + P + done + steps > served.config.context: break  # the window slides
             if done: past = [_append(own, new, P + done - written[-1].shape[1], _room(P + done, N), served.cache) for own, new in zip(past, block)]
             codes, logits, block = _frame(served, past=past, logits=logits, lengths=shard(jnp.asarray(lengths), ROWS), prompt=P, done=done,

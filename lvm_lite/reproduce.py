@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['STEPS', 'Step', 'in_order', 'notebook_parameters', 'parse_value', 'step_parameters', 'code_of', 'modules_of',
-           'fingerprint', 'reproduce', 'summary']
+           'fingerprint', 'reproduce', 'summary', 'would_make']
 
 # %% ../nbs/23_reproduce.ipynb #044b3a3e
 import ast, configparser, hashlib, json, re, shutil, subprocess, sys, time
@@ -279,6 +279,12 @@ def _run_tasks(tasks: list[dict], database: Path) -> int:
     return DoitMain(Loader()).run(["run"])
 
 # %% ../nbs/23_reproduce.ipynb #beacadd0
+def _planned(profile, names, assignments, root, steps) -> _Plan:
+    root = root or checkout()
+    if root is None: raise FileNotFoundError("reproduce needs a checkout of the repository: the notebooks of nbs/ are not in an installed wheel")
+    steps = in_order(STEPS if steps is None else steps, names)
+    return _Plan(steps, profile, root, step_parameters(steps, profile, root, assignments))
+
 def reproduce(profile: str = "sample",
               names=(),                  # steps wanted, with what they need; () is everything
               assignments=(),            # "fig03.seed=1"
@@ -288,12 +294,10 @@ def reproduce(profile: str = "sample",
              ) -> dict:                  # step name -> (state, seconds, message); state: made, unchanged, failed, not run, skipped
     """Run what is out of date, print a summary and return it. Raises `ValueError` for wrong names, parameters and profiles
     before anything runs, and `FileNotFoundError` outside a checkout."""
-    root = root or checkout()
-    if root is None: raise FileNotFoundError("reproduce needs a checkout of the repository: the notebooks of nbs/ are not in an installed wheel")
+    plan = _planned(profile, names, assignments, root, steps)
+    root, steps = plan.root, list(plan.steps.values())
     if missing := [name for name in ("papermill", "doit") if find_spec(name) is None]:
         raise ValueError(f"reproduce needs {' and '.join(missing)}: pip install 'lvm-lite[lab]'")
-    steps = in_order(STEPS if steps is None else steps, names)
-    plan = _Plan(steps, profile, root, step_parameters(steps, profile, root, assignments))
     for folder in ("figures", f"runs/{profile}"): (root / folder).mkdir(parents=True, exist_ok=True)
     start, profiled = time.time(), load_profile(profile, root / "settings.ini")
     results = {s.name: ("skipped", 0.0, "; ".join(lost)) for s in steps if (lost := lacks(profiled, s.data_sets, s.stage))}
@@ -317,3 +321,18 @@ def summary(plan: _Plan, results: dict, seconds: float) -> str:
     states = [results[name][0] for name in plan.steps]
     counts = ", ".join(f"{states.count(s)} {s}" for s in ("made", "unchanged", "failed", "not run", "skipped") if s in states)
     return "\n".join([f"\nProfile {plan.profile}: {counts} in {seconds:.1f} s", *lines])
+
+# %% ../nbs/23_reproduce.ipynb #d1a7e3c2
+def would_make(profile: str = "sample", names=(), assignments=(), force: bool = False, root: Path | None = None, steps: list[Step] | None = None, # arguments of `reproduce`
+              ) -> dict: # step name -> why it would be made; "" where nothing changed
+    "What `reproduce` would do, without doing it. A step whose inputs are to be made is named too, though it stays as it is if they come out the same."
+    plan = _planned(profile, names, assignments, root, steps)
+    file, why = plan.root / "runs" / profile / ".doit.json", {}
+    past = json.loads(file.read_text()) if file.exists() else {}
+    for name, step in plan.steps.items():
+        known, made = past.get(name, {}).get("_values_:", {}), plan.made(step)
+        changed = [what for what, value in plan.reads(step).items() if known.get("reads", {}).get(what) != value]
+        late = [i for i in step.inputs if why[i]]
+        why[name] = ("asked for" if force else "never made here" if not known else "its outputs are not those that it made" if known.get("made") != made or not all(made.values())
+                     else f"after {', '.join(late)}" if late else f"changed: {', '.join(changed)}" if changed else "")
+    return why
