@@ -1,4 +1,4 @@
-"""The first code cell of every guide, and its Colab badge, from one place: `python tests/guides.py` writes them, and tests/test_guides.py compares.
+"""The first code cell of every guide, its last line and its Colab badge, from one place: `python tests/guides.py` writes them, and tests/test_guides.py compares.
 
 The badge and the address that a bare Colab installs from are there as soon as pyproject.toml names the repository's home: [project.urls] Repository = "https://github.com/OWNER/NAME"."""
 import json

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from guides import HEAD, with_head
+from guides import HEAD, TAIL, with_head
 
 root = Path(__file__).resolve().parent.parent
 guides = sorted((root / "nbs/guides").glob("*.ipynb"))
@@ -27,7 +27,7 @@ def cells(path, kind): return ["".join(c["source"]) for c in json.loads(path.rea
 @pytest.mark.parametrize("path", guides, ids=lambda p: p.stem)
 def test_guide_says_what_it_needs_and_installs_nothing_twice(path):
     assert path.read_text(encoding="utf-8") == with_head(path), f"{path.name} has another head than tests/guides.py: run python tests/guides.py"
-    assert HEAD in cells(path, "code"), f"{path.name} lacks the cell of tests/guides.py"
+    assert HEAD in cells(path, "code") and cells(path, "code")[-1].endswith(TAIL), f"{path.name} lacks the first or the last line of tests/guides.py"
     assert re.search(r"^Needs.*(minute|second).*(GB|MB)", "\n".join(cells(path, "markdown")), re.M), f"{path.name} does not say how long it takes and how much memory (Needs: …)"
     assert any("outputs" in c and c["outputs"] for c in json.loads(path.read_text(encoding="utf-8"))["cells"]), f"{path.name} was committed without having been run"
 
