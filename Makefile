@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: all install reproduce test tokenizer train-sample budgets budget proofs parity parity-7b bench reader results docs export clean readme constraints wheel help
+.PHONY: all install reproduce test tokenizer train-sample budgets budget proofs browser parity parity-7b bench reader results memorisation docs export clean readme constraints wheel help
 .DEFAULT_GOAL := all
 
 all: reproduce ## install, then draw every table and figure of PROFILE (sample) that is out of date
@@ -52,8 +52,12 @@ budget: $(LIBTPU)/installed ## one of them, as a proof that the paper's step sti
 	JAX_PLATFORMS=cpu TPU_LIBRARY_PATH='$(CURDIR)/$(LIBTPU)/libtpu/libtpu.so' $(BIN)/lvm-lite budget 300M pretrain --topology v3:16x8
 
 proofs: $(STAMP) ## what takes minutes to prove: the whole grid of attention; tokenising and training killed at twenty random moments
-	$(BIN)/python -m pytest -n 2 -m slow
+	$(BIN)/python -m pytest -n 2 -m slow --ignore tests/browser
 	LVM_LITE_WHOLE=1 $(BIN)/python -m pytest tests/test_pretokenize.py -s
+
+browser: $(STAMP) ## the playground in JupyterLab and Chromium (apt-get install chromium): minutes
+	VIRTUAL_ENV='$(CURDIR)/$(VENV)' $(BIN)/uv pip install --quiet -c constraints.txt -e '.[browser]'
+	$(BIN)/python -m pytest tests/browser -m slow -s
 
 # Peers live in an environment of their own, made by plain pip; the checkout is on the path there.
 PEERS := .venv-parity
@@ -82,6 +86,10 @@ results: $(STAMP) ## measure the sample model, the oracle and the floor at 500 a
 	@mkdir -p figures/runs
 	$(BIN)/papermill nbs/paper/results.ipynb figures/runs/results_measured.ipynb -p measure True
 
+memorisation: $(STAMP) ## the nearest training picture of each generated one: minutes, with lvm-lite weights fetch inception
+	@mkdir -p figures/runs
+	$(BIN)/papermill nbs/train/memorisation.ipynb figures/runs/memorisation.ipynb -p measure True
+
 docs: $(STAMP) ## the site in _site/html, from the notebooks as they stand
 	$(BIN)/sphinx-build -W --keep-going -q -c docs . _site/html
 
@@ -99,7 +107,7 @@ wheel: $(STAMP) ## build dist/*.whl
 
 constraints: $(STAMP) ## solve the environment anew (to be committed): exact versions, no hosts
 	$(BIN)/uv pip compile --quiet --upgrade --python-version 3.11 --no-header --no-annotate --no-emit-index-url \
-		--no-emit-find-links --extra lab --extra dev pyproject.toml -o constraints.txt
+		--no-emit-find-links --extra lab --extra dev --extra browser pyproject.toml -o constraints.txt
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
