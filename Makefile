@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: all install reproduce test tokenizer train-sample budgets budget proofs browser parity parity-7b bench reader results memorisation docs export clean readme constraints wheel help
+.PHONY: all install reproduce test tokenizer train-sample budgets budget proofs browser parity parity-7b bench reader results claims memorisation docs export clean readme constraints wheel help
 .DEFAULT_GOAL := all
 
 all: reproduce ## install, then draw every table and figure of PROFILE (sample) that is out of date
@@ -85,6 +85,10 @@ reader: $(STAMP) ## measure the corpus reader, on a quiet machine: minutes, and 
 results: $(STAMP) ## measure the sample model, the oracle and the floor at 500 and 2000 samples: hours, and it goes on where it stopped
 	@mkdir -p figures/runs
 	$(BIN)/papermill nbs/paper/results.ipynb figures/runs/results_measured.ipynb -p measure True
+
+claims: $(STAMP) ## try the paper's claims with three seeds: two hours on two cores, and it goes on where it stopped
+	@mkdir -p figures/runs
+	$(BIN)/papermill nbs/train/claims.ipynb figures/runs/claims.ipynb -p measure True
 
 memorisation: $(STAMP) ## the nearest training picture of each generated one: minutes, with lvm-lite weights fetch inception
 	@mkdir -p figures/runs

@@ -294,7 +294,8 @@ def run_stage(profile: str, stage: str,
         if start is None: model = jax.jit(lambda: Llama(p.config, jax.random.key(p.seed)))()
         else: model = load_model(folder / start / "model" if start in BEFORE else start)
         if replace(model.config, context=p.config.context) != p.config: raise ValueError(f"{start} holds another model than profile {profile}: {model.config}, not {p.config}")
-        model, _ = train(longer(model, about.context(p.config.tokens_per_image)), corpus, about, folder / stage, seed=p.seed, **dict(evaluate=evaluate, evaluate_every=every, save_every=every) | options)
+        model, log = train(longer(model, about.context(p.config.tokens_per_image)), corpus, about, folder / stage, seed=p.seed, **dict(evaluate=evaluate, evaluate_every=every, save_every=every) | options)
+    if not log or log[-1]["step"] < about.steps: raise KeyboardInterrupt(f"stage {stage} was told to stop; its last step is saved: run it again to go on")
     model = collect(model, host=True)
     if jax.process_index() == 0: save_model(model, folder / stage / "model")
 

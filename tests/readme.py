@@ -1,6 +1,6 @@
 """README.md is nbs/index.ipynb as Markdown: `python tests/readme.py` writes it, a test compares it.
 
-The index's two tables of notebooks are filled in first, from the title and subtitle of each notebook."""
+The index's tables are filled in first: those of notebooks from the title and subtitle of each, that of results from figures/results.json."""
 import json
 import re
 from pathlib import Path
@@ -45,7 +45,22 @@ def with_maps(text: str) -> str:
         text = re.sub(rf"(\| {head} \|\n\|---\|---\|\n)(\|.*\n|MAP\n)*", lambda m: m[1] + rows, text)
     table(r"notebook \| what it gives", "[0-9]*.ipynb", 1)
     table(r"paper notebook \| what it draws", "paper/*.ipynb", 0)
-    return text
+    table(r"guide \| what you can do after it", "guides/*.ipynb", 1)
+    return re.sub(r"(\| measured \|.*\n\|[-|]+\n)(\|.*\n|MAP\n)*", lambda m: m[1] + results(), text)
+
+
+def results() -> str:
+    "The rows of the table of results."
+    runs = json.loads((root / "figures/results.json").read_text(encoding="utf-8"))["numbers"]
+    scores = {who: {(task, s["metric"]): s for task, found in run.items() for s in found} for who, run in runs.items()}
+    def row(title, task, metric, unit=""):
+        own, cool = (scores[who][task, metric] for who in ("shipped", "shipped, T = 0.6"))
+        copied = scores["shipped"].get((task, f"{metric} of the query handed back"))
+        digits = 1 if unit else 2
+        return f"| {title} | " + " | ".join("-" if v is None else f"{v:.{digits}f}{unit}" for v in (own["value"], cool["value"], own["oracle"], copied and copied["value"])) + " |\n"
+    return "".join([row("segmentation by colour, foreground IoU", "segmentation", "foreground IoU"), row("segmentation by colour, mIoU", "segmentation", "mIoU"),
+                    row("segmentation by kind of thing, mIoU", "segmentation, semantic", "mIoU"),
+                    *(row(f"{task}, PSNR", task, "PSNR", " dB") for task in ("inpainting", "colourisation", "edges", "depth"))])
 
 
 def update_index():
