@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from .features import NETWORKS, load_features
 from .files import atomic_write, differences, read_safetensors, write_safetensors
-from .generation import generate, serve
+from .generation import Served, generate, serve
 from .metrics import (ConfusionMatrix, FeatureStats, Score, agnostic_iou, best_shift, check_palette, clips_for, decode_mask, frechet_distance, frechet_score, mask_iou, psnr,
                               reference_features, video_inception_score)
 from .readers import is_hub
@@ -372,7 +372,7 @@ def in_words(p: Protocol, size: int, source: str) -> str:
 
 # %% ../nbs/20_evaluate.ipynb #594701e5
 def evaluate(protocol: str | Protocol,          # a name of `PROTOCOLS`, or one of your own
-             model,                             # a `Llama`; None measures oracle and floor alone
+             model,                             # a `Llama`, or `serve(model)`; None measures oracle and floor alone
              tokenizer,
              data: str | Path = "data-sets",    # the folder below which each data set lies in its own
              out: str | Path | None = None,     # the run's folder, where finished samples stay; by default they are not kept
@@ -404,7 +404,7 @@ def evaluate(protocol: str | Protocol,          # a name of `PROTOCOLS`, or one 
         folder = Path(out or temporary)
         _claim(folder, dict(protocol=asdict(replace(p, task=as_task(p.task).name, metrics=(), fvd=(), video_is="")), source=queries.name, items=len(queries), tokenizer=tokenizer_hash(tokenizer),
                             model=model_digest(model) if model is not None else None, batch_size=batch_size))
-        served = None if model is None else serve(model)  # once, and not for each batch
+        served = model if model is None or isinstance(model, Served) else serve(model)  # once, and not for each batch
         pair = None if video else kept_pair(p, training, folder / "pair.safetensors")
         others = others if others is not None and len(others) >= p.samples else None
         shards = _shards(p.samples)
