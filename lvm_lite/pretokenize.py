@@ -254,7 +254,7 @@ def pretokenize_stream(path: str | Path,
 HELDOUT = 8  # sentences of each task in the held-out corpus
 
 def make_corpora(profile: str, root: str | Path = "runs", images: int = IMAGES):
-    "The training and held-out corpora of a profile, at `root/profile/corpus` and `root/profile/heldout`; with 64 images a sentence, of clips alone, at `corpus_64` and `heldout_64`."
+    "The training and held-out corpora of a profile, at `root/profile/corpus` and `root/profile/heldout`; with 64 images a sentence, of clips alone and a sixteenth as many, for that stage is short, at `corpus_64` and `heldout_64`."
     p = load_profile(profile)
     mixture, suffix = (lookup(MIXTURES, p.mixture, "mixture"), "") if images == IMAGES else ({"video": 1.0}, f"_{images}")
     if p.tokenizer != "sample":
@@ -264,6 +264,6 @@ def make_corpora(profile: str, root: str | Path = "runs", images: int = IMAGES):
         return
     tokenizer, vocab = load_tokenizer(p.tokenizer), p.config.vocab_size
     equal = dict.fromkeys(mixture, 1.0)
-    for name, works in (("corpus", share(World("train", p.image_size, p.level), p.sentences * IMAGES // images, mixture)),
+    for name, works in (("corpus", share(World("train", p.image_size, p.level), p.sentences if images == IMAGES else p.sentences // 16, mixture)),
                         ("heldout", share(World("heldout", p.image_size, p.level), HELDOUT * len(equal), equal))):
         pretokenize(f"{root}/{profile}/{name}{suffix}", works, tokenizer, vocab, p.seed, images, shard_size=64)
