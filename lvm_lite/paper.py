@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .checkpoints import SHIPPED, load_model, model_directory
+from .checkpoints import load_model, model_directory
 from .evaluate import check_pair, complete
 from .generation import Served, serve
 from .loop import read_log

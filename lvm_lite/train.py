@@ -30,7 +30,7 @@ from .checkpoints import load_model, save_model
 from .corpus import Corpus
 from .files import atomic_write
 from .generation import generate, serve
-from .loop import fit, read_log
+from .loop import fit
 from .mesh import AXES, ROWS, axis_size, collect, describe, global_array, make_mesh, require_divisible
 from .model import Compute, Llama, abstract_model, block_weights, mean_loss, token_losses
 from .sentences import IMAGES, is_frames, stage_mixture
