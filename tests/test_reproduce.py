@@ -88,5 +88,5 @@ def test_tables_hold_the_papers_numbers():
 def test_command_answers_in_one_line():
     run = lambda *args: subprocess.run([sys.executable, "-c", "from lvm_lite.cli import main; import sys; sys.exit(main())", *args], cwd=root, capture_output=True, text=True)
     wrong = run("reproduce", "--profile", "smaple")
-    assert (wrong.returncode, wrong.stderr) == (2, "lvm-lite reproduce: unknown profile 'smaple'; known: sample, shipped, paper\n")
+    assert (wrong.returncode, wrong.stderr) == (2, "lvm-lite reproduce: unknown profile 'smaple'; known: sample, shipped, shipped-small, paper\n")
     assert run("reproduce", "--list").returncode == 0
