@@ -172,7 +172,7 @@ class _Plan:
     def __init__(self, steps: list[Step], profile: str, root: Path, parameters: dict):
         self.steps, self.profile, self.root, self.parameters = {s.name: s for s in steps}, profile, root, parameters
         self.package = _package()
-        self.settings = repr(load_profile(profile, root / "settings.ini"))
+        self.loaded = load_profile(profile, root / "settings.ini")
 
     def outputs(self, step: Step) -> list[Path]: return [self.root / o.format(profile=self.profile) for o in step.outputs]
 
@@ -186,10 +186,10 @@ class _Plan:
         else: code = f"from lvm_lite.{step.function.rsplit('.', 1)[0]} import {step.function.rsplit('.', 1)[1]}"
         sources = {m: code_of(self.package / f"{m}.py") for m in modules_of(code, self.package)}
         digest = lambda text: hashlib.sha256(text.encode()).hexdigest()
-        reads = dict(code=digest(_tree(code)), parameters=repr(sorted(self.parameters[step.name].items())), profile=self.settings,
+        reads = dict(code=digest(_tree(code)), parameters=repr(sorted(self.parameters[step.name].items())), profile=repr(self.loaded),
                      **{f"lvm_lite.{m}": digest(_tree(source)) for m, source in sources.items()},
                      **{path: f for i in step.inputs for path, f in self.made(self.steps[i]).items()})
-        if step.stage and step.notebook: reads["model"] = fingerprint(self.root / "runs" / self.profile / step.stage / "model")
+        if step.stage and step.notebook and self.loaded.tokenizer != "sample": reads["model"] = fingerprint(self.root / "runs" / self.profile / step.stage / "model")
         # Whoever can find the shipped files may read any of them.
         if any("data_path(" in source for m, source in sources.items() if m != "settings"): reads["data"] = fingerprint(data_path())
         return reads
@@ -299,8 +299,8 @@ def reproduce(profile: str = "sample",
     if missing := [name for name in ("papermill", "doit") if find_spec(name) is None]:
         raise ValueError(f"reproduce needs {' and '.join(missing)}: pip install 'lvm-lite[lab]'")
     for folder in ("figures", f"runs/{profile}"): (root / folder).mkdir(parents=True, exist_ok=True)
-    start, profiled = time.time(), load_profile(profile, root / "settings.ini")
-    results = {s.name: ("skipped", 0.0, "; ".join(lost)) for s in steps if (lost := lacks(profiled, s.data_sets, s.stage))}
+    start = time.time()
+    results = {s.name: ("skipped", 0.0, "; ".join(lost)) for s in steps if (lost := lacks(plan.loaded, s.data_sets, s.stage))}
     for name, (_, _, why) in results.items(): print(f"{name:12} skipped: {why}", flush=True)
     if _run_tasks(list(_tasks(plan, results, force)), root / "runs" / profile / ".doit.json") > 2: raise RuntimeError("doit could not start; its message stands above")
     for step in steps:
