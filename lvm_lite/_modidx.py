@@ -407,6 +407,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                 'lvm_lite.paper.Artist.draw': ('paper.html#artist.draw', 'lvm_lite/paper.py'),
                                 'lvm_lite.paper.Artist.oracle': ('paper.html#artist.oracle', 'lvm_lite/paper.py'),
                                 'lvm_lite.paper._looks': ('paper.html#_looks', 'lvm_lite/paper.py'),
+                                'lvm_lite.paper._trained': ('paper.html#_trained', 'lvm_lite/paper.py'),
                                 'lvm_lite.paper.ask': ('paper.html#ask', 'lvm_lite/paper.py'),
                                 'lvm_lite.paper.ask_video': ('paper.html#ask_video', 'lvm_lite/paper.py'),
                                 'lvm_lite.paper.coloured_scenes': ('paper.html#coloured_scenes', 'lvm_lite/paper.py'),

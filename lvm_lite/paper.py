@@ -18,7 +18,7 @@ from .evaluate import check_pair, complete
 from .generation import Served, serve
 from .loop import read_log
 from .sentences import prompt, video_prompt
-from .settings import MODELS, ModelConfig, Profile, checkout
+from .settings import MODELS, STAGES, ModelConfig, Profile, checkout
 from .sources import DATA_SETS, open_source, wanted
 from .tasks import PALETTE, TABLE3, Task, as_task, draw_pair, stand_in
 from .tokenizer import load_tokenizer, tokenizer_hash
@@ -53,11 +53,15 @@ class Artist:
         return self.tokenizer.decode(self.tokenizer.encode(np.asarray(images)))
 
 # %% ../nbs/22_paper.ipynb #1416ba02
+def _trained(directory: Path) -> dict | None:
+    "What `export` noted of the training, where it did."
+    file = directory / "training.json"
+    return json.loads(file.read_text()) if file.exists() else None
+
 def describe_training(directory: Path, config: ModelConfig) -> str:
     "One sentence that says what trained the model in a directory."
     size = next((name for name, known in MODELS.items() if replace(known, context=config.context) == config), f"{config.layers} layers of {config.hidden_dim}")
-    if (directory / "training.json").exists():
-        t = json.loads((directory / "training.json").read_text())
+    if t := _trained(directory):
         return f"{directory.name}: {size}, stage {t['stage']['name']}, {t['step']} steps, {t['minutes']:.0f} minutes."
     logs = {stage: read_log(directory.parent.parent / stage) for stage in ("pretrain", "finetune")}
     if not all(logs.values()): return f"Model {directory.name}."
@@ -76,15 +80,15 @@ def open_artist(settings: Profile,
     if not directory.exists(): raise FileNotFoundError(f"{directory.relative_to(checkout())} is not there: {training_time(settings, stage)}")
     model = load_model(directory)
     check_pair(model, tokenizer)
-    trained = json.loads((directory / "training.json").read_text()).get("tokenizer") if (directory / "training.json").exists() else None
-    if trained not in (None, tokenizer_hash(tokenizer)): raise ValueError(f"{directory} was trained on the codes of another tokenizer than {settings.tokenizer} (its hash {trained[:12]}): give the one that belongs to it")
+    trained, own = (_trained(directory) or {}).get("tokenizer"), tokenizer_hash(tokenizer)
+    if trained not in (None, own): raise ValueError(f"{directory} was trained on the codes of another tokenizer than {settings.tokenizer} (its hash {trained[:12]}): give the one that belongs to it")
     return Artist(serve(model), tokenizer, describe_training(directory, model.config), f"Sample world, {settings.image_size} px: not the paper's data." if settings.tokenizer == "sample" else f"{settings.image_size} px.",
-                  dict(model=directory, tokenizer=tokenizer_hash(tokenizer)))
+                  dict(model=directory, tokenizer=own))
 
 def training_time(settings: Profile, stage: str) -> str:
     "How to get a stage's model and how long it takes, from the committed budgets."
     cases = json.loads((checkout() / "figures" / "budgets.json").read_text())["numbers"]["cases"]
-    stages = ["pretrain", "finetune", "long_video"][:["pretrain", "finetune", "long_video"].index(stage) + 1]
+    stages = list(STAGES)[:list(STAGES).index(stage) + 1]
     days = [cases.get(f"{settings.model} {s} v3:16x8", {}).get("days") for s in stages]
     took = f", about {sum(days):.1f} days on a TPU v3 of 256 cores at 40 % of its peak (figures/budgets)" if all(days) else ""
     return "train it: " + " && ".join(f"lvm-lite train {s} --profile {settings.name}" for s in stages) + took
