@@ -80,8 +80,13 @@ def _function(text):
     except (ImportError, AttributeError, ValueError) as e: raise ValueError(f"{text} is no function that can be imported ({e}): write MODULE:FUNCTION") from None
     finally: sys.path.remove(os.getcwd())
 
+def _own(text: str) -> tuple[str, str, str]: # "segmentation=masks:mine"
+    if not (m := re.fullmatch(r"([^=]+)=(masks|pictures|videos):(.+)", text)): raise ValueError(f"--own {text}: write TASK=KIND:FOLDER, the kind masks, pictures or videos")
+    return m.groups()
+
 @verb(argument("rows", nargs="*", metavar="ROW", help="rows of Table 3; by default all whose data lie below --data"),
       argument("--data", default="data-sets", help="folder below which each data set lies in its own (data-sets)"),
+      argument("--own", action="append", default=[], metavar="TASK=KIND:FOLDER", help="a folder of your own, its kind masks, pictures or videos, e.g. segmentation=masks:mine; may be repeated"),
       argument("--out", default="runs/paper/corpus", help="the corpus: a directory, or a bucket such as gs://bucket/corpus (runs/paper/corpus)"),
       argument("--tokenizer", default="sample", help="what load_tokenizer takes: a directory, a file, or sample (sample)"),
       argument("--split", default="train", help="train, validation or test (train)"),
@@ -98,7 +103,7 @@ def _function(text):
       argument("--dry-run", action="store_true", help="count the sentences and stop"),
       argument("--list", action="store_true", help="show the rows, the data sets, what each needs and its licence, and stop"))
 def tokenize(args) -> int:
-    """Turn the data sets of Table 3 into a corpus of tokens; run again to go on.
+    """Turn the data sets of Table 3, or folders of your own, into a corpus of tokens; run again to go on.
 
     example: lvm-lite tokenize lol-light-enhanced-image --data data-sets --out runs/lol --dry-run"""
     from lvm_lite import pretokenize, sources
@@ -116,8 +121,11 @@ def tokenize(args) -> int:
         if not (m := re.fullmatch(r"(.+?)=(.+)", text)): raise ValueError(f"--annotator {text}: write NAME=MODULE:FUNCTION")
         annotators[m[1]] = _function(m[2])
     rank, ranks = _rank(args.rank)
-    works, left_out = pretokenize.row_works(args.data, args.rows or None, args.images, args.sentences, split=args.split, size=tokenizer.config.resolution, annotations=annotations,
-                                            annotators=annotators, keep=args.keep and _function(args.keep), on_error=args.on_error)
+    options = dict(size=tokenizer.config.resolution, keep=args.keep and _function(args.keep), on_error=args.on_error)
+    works, left_out = [pretokenize.own_work(*_own(text), args.images, args.sentences, **options) for text in args.own], []
+    if args.rows or not works:
+        of_rows, left_out = pretokenize.row_works(args.data, args.rows or None, args.images, args.sentences, split=args.split, annotations=annotations, annotators=annotators, **options)
+        works += of_rows
     for line in left_out: print(f"left out: {line}")
     for work in works: print(f"{work.name}: {work.count(args.images):,} sentences")
     if not works: raise FileNotFoundError(f"no data set of Table 3 lies below {args.data}; lvm-lite tokenize --list says what each needs")

@@ -50,6 +50,9 @@ def run(place, line, monkeypatch):
     return code, out.getvalue(), err.getvalue()
 
 
+def left_in(place): return sorted(p for p in place.rglob("*") if "cache" not in p.relative_to(place).parts)
+
+
 def test_every_verb_shows_an_example_of_itself():
     assert all(line.split()[0] == name for name, line in EXAMPLES.items())
 
@@ -57,13 +60,15 @@ def test_every_verb_shows_an_example_of_itself():
 @pytest.mark.parametrize("verb", EXAMPLES)
 def test_example_runs_as_printed(verb, place, monkeypatch):
     if verb == "export": shutil.copytree(place / "runs/sample/finetune/model", place / "runs/sample/finetune", dirs_exist_ok=True)  # a run's own checkpoints take a training
-    code, out, err = run(place, EXAMPLES[verb], monkeypatch)
+    line, before = EXAMPLES[verb], left_in(place)
+    code, out, err = run(place, line, monkeypatch)
     assert code == 0, out + err
     assert out.strip() and "Traceback" not in err
+    assert "--dry-run" not in line or left_in(place) == before
 
 
 @pytest.mark.parametrize("line", ["reproduce --list --json", "reproduce table1 --dry-run --json", "verify runs/sample/corpus --json", "weights list --json", "weights fetch c3d --dry-run --json",
-                                  "evaluate --list --json", "evaluate sample-depth --model none --samples 32 --dry-run --json", "evaluate sample-depth --model none --samples 4 --out runs/four --json", "selftest --json",
+                                  "evaluate --list --json", "evaluate sample-depth --model none --samples 32 --dry-run --json", "evaluate sample-depth --model none --samples 4 --out runs/four --json",
                                   "budget sample-xs finetune --topology cpu:1 --accumulation 512 --json"])
 def test_json_is_all_that_is_printed(line, place, monkeypatch):
     code, out, err = run(place, line, monkeypatch)
@@ -71,12 +76,16 @@ def test_json_is_all_that_is_printed(line, place, monkeypatch):
     json.loads(out, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
 
 
-def test_dry_runs_leave_nothing(place, monkeypatch):
-    before = sorted(p for p in place.rglob("*") if "cache" not in p.parts)
-    for line in ("generate cat.png cat-mask.png dog.png --fit crop --dry-run", "evaluate sample-depth --model none --dry-run", "tokenize lol-light-enhanced-image --dry-run", "weights fetch inception --dry-run",
-                 "train pretrain --dry-run"):
-        assert run(place, line, monkeypatch)[0] == 0, line
-    assert sorted(p for p in place.rglob("*") if "cache" not in p.parts) == before
+def test_dry_run_leaves_nothing(place, monkeypatch):  # those of other verbs are their examples
+    before = left_in(place)
+    assert run(place, "generate cat.png cat-mask.png dog.png --fit crop --dry-run", monkeypatch)[0] == 0
+    assert left_in(place) == before
+
+
+def test_own_folders_become_a_corpus(place, monkeypatch):
+    code, out, err = run(place, "tokenize --own colourisation=pictures:data-sets/lol --own inpainting=pictures:data-sets/lol/our485/low --out runs/own", monkeypatch)
+    assert code == 0 and "colourisation: 10 sentences" in out and "inpainting: 5 sentences" in out and (place / "runs/own/manifest.json").exists(), out + err
+    assert "write TASK=KIND:FOLDER" in run(place, "tokenize --own segmentation=mine", monkeypatch)[2]
 
 
 def test_exit_codes(place, monkeypatch):
