@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 sys.path.insert(0, str(Path(__file__).parent))
-from readme import readme
+from readme import readme, with_maps
 
 pytestmark = pytest.mark.xdist_group("repository")  # one process: the copy and the wheel are made once
 root = Path(__file__).resolve().parent.parent
@@ -126,6 +126,8 @@ def test_paper_notebook_has_its_parameters(path):
 
 
 def test_readme_is_the_index():
+    cells = json.loads((root / "nbs/index.ipynb").read_text(encoding="utf-8"))["cells"]
+    assert all("".join(c["source"]) == with_maps("".join(c["source"])) for c in cells if c["cell_type"] == "markdown"), "the tables of nbs/index.ipynb are out of date: run `make readme`"
     assert (root / "README.md").read_text(encoding="utf-8") == readme(), "README.md is not nbs/index.ipynb: run `make readme`"
 
 
