@@ -179,6 +179,11 @@ def _along_seq(attend, devices: int, q, k, v):
     parts = [attend(part, k, v, offset=place * half) for part, place in ((q[:, :half], i), (q[:, half:], 2 * devices - 1 - i))]
     return jnp.concatenate(parts, 1)
 
+def _on_cpu(device):
+    "Whether a CPU will run what is traced: the devices of the mesh that is set decide, which may be a TPU that is not here."
+    target = jax.sharding.get_abstract_mesh().abstract_device
+    return (device.platform if target is None else target.device_kind).lower() == "cpu"
+
 def attention(q, # (B, T, H, D)
               k, # (B, T, H, D)
               v, # (B, T, H, D)
@@ -196,5 +201,5 @@ def attention(q, # (B, T, H, D)
     if backend == "splash" and q.shape[1] % 128: raise ValueError(f"splash wants lengths in multiples of 128, not {q.shape[1]}; use blockwise")
     blockwise = partial(blockwise_attention, query_chunk=query_chunk, key_chunk=key_chunk)
     attend = (partial(_along_seq, blockwise, seq) if seq > 1 else blockwise if backend == "blockwise" else _cudnn if backend == "cudnn"
-              else partial(_splash, interpret=device.platform == "cpu"))
+              else partial(_splash, interpret=_on_cpu(device)))
     return local(attend, HEADS)(q, k, v)

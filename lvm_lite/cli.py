@@ -20,14 +20,16 @@ def verb(*arguments):
         return f
     return register
 
-def argument(*names, **options): return names, options
+def argument(*names, **options):
+    "A name or names and the options of `add_argument`, as `verb` takes them."
+    return names, options
 
 JSON, DRY = argument("--json", action="store_true", help="print the result as JSON"), argument("--dry-run", action="store_true", help="say what would be done, and stop")
 
 def _show(args, result, text: str):
     "A result in words, or as JSON, in which NaN is null."
-    clean = lambda x: {k: clean(v) for k, v in x.items()} if isinstance(x, dict) else [*map(clean, x)] if isinstance(x, (list, tuple)) else None if x != x else x
-    print(json.dumps(clean(result), indent=1, ensure_ascii=False, default=str) if args.json else text)
+    from lvm_lite.files import json_text
+    print(json_text(result) if args.json else text)
 
 # %% ../nbs/25_cli.ipynb #93955267
 @verb(argument("steps", nargs="*", metavar="STEP", help="tables and figures to make, with all that they need; everything by default"),
@@ -167,6 +169,8 @@ def weights(args) -> int:
 # %% ../nbs/25_cli.ipynb #b84eeaaf
 @verb(argument("protocol", nargs="?", help="such as cityscapes-segmentation or sample-frames; --list names them all"),
       argument("--model", default="sample", help="a Hugging Face Llama directory, sample, or none for oracle and floor alone (sample)"),
+      argument("--dtype", default="float32", help="of weights and cache: float32, bfloat16, float16 (float32)"),
+      argument("--accept", action="store_true", help="the condition in the model's card"),
       argument("--data", default="data-sets", help="folder below which each data set lies in its own (data-sets)"),
       argument("--tokenizer", default="sample", help="what load_tokenizer takes (sample)"),
       argument("--out", help="the run's folder, where finished samples stay; another call goes on (runs/evaluate/PROTOCOL)"),
@@ -186,7 +190,8 @@ def evaluate(args) -> int:
     example: lvm-lite evaluate sample-segmentation --model runs/sample/finetune/model --dry-run"""
     from dataclasses import asdict, replace
     from pathlib import Path
-    from lvm_lite.evaluate import PROTOCOLS, SHARD, conditioned, evaluate as measure, in_words, open_protocol
+    from lvm_lite.evaluate import PROTOCOLS, SHARD, check_pair, conditioned, evaluate as measure, in_words, open_protocol
+    from lvm_lite.generation import serve
     from lvm_lite.settings import lookup
     if args.list:
         _show(args, [dict(protocol=p.name, group=p.group, split=p.split, samples=p.samples, metrics=p.metrics) for p in PROTOCOLS.values()],
@@ -205,7 +210,10 @@ def evaluate(args) -> int:
         _show(args, dict(protocol=words, queries=len(queries), training=training and len(training), out=str(out), shards=shards, made=made, model=args.model),
               f"{words}\n{len(queries):,} queries are here{'' if training else ', and no training split'}; {made} of {shards} shards are in {out}; model {args.model}")
         return 0 if len(queries) >= p.samples else 1
-    model = None if args.model == "none" else load_model(args.model)
+    model = None
+    if args.model != "none":
+        check_pair(model := load_model(args.model, args.dtype, accept=args.accept), tokenizer, args.model)
+        model = serve(model, args.dtype, release=True)
     result = measure(protocol, model, tokenizer, args.data, out, samples=args.samples, condition=args.condition, annotations=args.annotations, annotator=annotator,
                      cache=args.cache, pictures=args.pictures, batch_size=args.batch_size, rank=rank, ranks=ranks)
     if result is None: _show(args, None, f"{out}: shards are left to other ranks")
@@ -332,7 +340,7 @@ def generate(args) -> int:
         print(f"{what}: {len(images)} pictures of {N} tokens, {len(images) * N} in all; {frames} more, {frames * N} tokens, times {args.samples}, by {args.model} into {args.out}")
         return 0
     model = load_model(args.model, args.dtype, accept=args.accept)
-    check_pair(model, tokenizer)
+    check_pair(model, tokenizer, args.model)
     codes, out = tokenizer.encode(images).reshape(1, -1), Path(args.out)
     told = lambda number, _: print(f"frame {number + 1} of {frames}", file=sys.stderr)
     new = generate(serve(model, args.dtype, args.weights, args.cache, release=True), np.repeat(codes, args.samples, 0), frames * model.config.tokens_per_image, key=jax.random.key(args.seed),

@@ -19,10 +19,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from PIL import Image
+from safetensors import safe_open
 from tqdm import tqdm
 
+from .checkpoints import model_directory
 from .features import NETWORKS, load_features
-from .files import atomic_write, differences, read_safetensors, write_safetensors
+from .files import atomic_write, differences, json_text, read_safetensors, write_safetensors
 from .generation import Served, generate, serve
 from .metrics import (ConfusionMatrix, FeatureStats, Score, agnostic_iou, best_shift, check_palette, clips_for, decode_mask, frechet_distance, frechet_score, mask_iou, psnr,
                               reference_features, video_inception_score)
@@ -34,10 +36,15 @@ from .tokenizer import tokenizer_hash
 from .world import World, generator
 
 # %% ../nbs/20_evaluate.ipynb #d16ae8d4
-def check_pair(model, tokenizer):
-    "Raises a `ValueError` if model and tokenizer do not share codebook and image size."
+def check_pair(model, tokenizer,
+               source: str | Path = "", # what `load_model` took; where it notes the tokenizer of its training, that must be this one
+              ):
+    "Raises a `ValueError` if model and tokenizer do not share codebook and image size, or the model was trained on the codes of another."
     ours, theirs = (model.config.codebook_size, model.config.tokens_per_image), (tokenizer.config.codebook_size, tokenizer.config.tokens_per_image)
     if ours != theirs: raise ValueError(f"the model knows {ours[0]} codes and {ours[1]} tokens an image, the tokenizer {theirs[0]} and {theirs[1]}: they do not belong together")
+    if not source or not (noted := model_directory(source) / "training.json").exists(): return
+    trained, own = json.loads(noted.read_text()).get("tokenizer"), tokenizer_hash(tokenizer)
+    if trained not in (None, own): raise ValueError(f"{source} was trained on the codes of tokenizer {trained[:12]}, and this one is {own[:12]}: give the one that belongs to it")
 
 def complete_codes(model,
                    tokenizer,
@@ -157,6 +164,7 @@ def _strict(source):
 # %% ../nbs/20_evaluate.ipynb #7eb9d504
 @dataclass(frozen=True)
 class Question:
+    "What a model is shown, and the truth that it is measured by."
     shown: np.ndarray                  # (P, H, W, 3) uint8
     truth: np.ndarray                  # (F, H, W, 3) uint8: one picture, or all frames, the given ones too
     classes: np.ndarray | None = None  # (H, W) of the truth, as the data set counts them
@@ -182,6 +190,7 @@ def question(p: Protocol, source, i: int, pair: np.ndarray | None # None for fra
 # %% ../nbs/20_evaluate.ipynb #f4179bbf
 @dataclass(frozen=True)
 class Measure:
+    "A metric in two halves: what is kept of each shard, and how all shards become scores."
     name: str         # of the folder where its arrays lie
     keep: Callable    # (who -> (n, F, H, W, 3) uint8, classes or None) -> name -> array
     score: Callable   # (name -> iterator over the shards' arrays, names) -> (the row's score, what stands beside it)
@@ -295,12 +304,13 @@ def measures_of(p: Protocol,
         if metric == "PSNR": return psnr_measure()
         if metric == "IS": return video_is_measure(network("c3d"), p.video_is, p.samples)
         if metric == "FID": return distance_measure("FID", network("inception"), "", cache, p.samples)
-        return distance_measure("FVD", network("i3d"), metric.partition(" of ")[2] or p.fvd[0], cache, p.samples)
+        if metric.startswith("FVD"): return distance_measure("FVD", network("i3d"), metric.partition(" of ")[2] or p.fvd[0], cache, p.samples)
+        raise ValueError(f"{p.name}: unknown metric {metric!r}; known: mIoU, FID, FVD, IS, PSNR")
     out = []
     for metric, own in [(m, True) for m in p.metrics] + [(f"FVD of {kind}", False) for kind in p.fvd[1:] if "FVD" in p.metrics]:
         try: out.append((metric, own, made(metric)))
         except FileNotFoundError as e:
-            if own: out.append((metric, own, Score(metric, float("nan"), p.samples, NETWORKS[{"FID": "inception", "FVD": "i3d", "IS": "c3d"}[metric]].title, note=str(e))))
+            out.append((metric, own, Score(metric, float("nan"), p.samples, NETWORKS[{"FID": "inception", "FVD": "i3d", "IS": "c3d"}[metric[:3]]].title, note=str(e))))
     return out
 
 # %% ../nbs/20_evaluate.ipynb #a7194b4f
@@ -397,7 +407,8 @@ def evaluate(protocol: str | Protocol,          # a name of `PROTOCOLS`, or one 
     if len(queries) < p.samples:
         gone = f" ({len(queries.problems)} are listed and not here, the first: {queries.problems[0]})" if queries.problems else ""
         raise ValueError(f"{p.name} has {p.samples} samples, but {queries.name} has {len(queries)} here{gone}: a score of fewer is another score; ask for it with samples={len(queries)}")
-    order = np.arange(p.samples) if len(queries) == p.samples else np.sort(generator("samples", p.seed).permutation(len(queries))[:p.samples])
+    chosen = lambda what, source: np.arange(p.samples) if len(source) == p.samples else np.sort(generator(what, p.seed).permutation(len(source))[:p.samples])  # lists begin with one class
+    order = chosen("samples", queries)
     measures = measures_of(p, networks, Path(cache) if cache else None, size, queries.palette)
     video = as_task(p.task).unit == "video"
     with tempfile.TemporaryDirectory() as temporary:
@@ -407,6 +418,7 @@ def evaluate(protocol: str | Protocol,          # a name of `PROTOCOLS`, or one 
         served = model if model is None or isinstance(model, Served) else serve(model)  # once, and not for each batch
         pair = None if video else kept_pair(p, training, folder / "pair.safetensors")
         others = others if others is not None and len(others) >= p.samples else None
+        at = None if others is None else chosen("others", others)
         shards = _shards(p.samples)
         kept = lambda measure, n: folder / "measured" / measure.name / f"{n:05}.safetensors"
         todo = [m for _, _, m in measures if isinstance(m, Measure)]
@@ -417,7 +429,7 @@ def evaluate(protocol: str | Protocol,          # a name of `PROTOCOLS`, or one 
             if not (missing or drawn or (model is not None and not codes_file.exists())): continue
             questions = [question(p, queries, int(order[i]), pair) for i in shards[n]]
             codes = None if model is None else shard_codes(p, served, tokenizer, questions, shards[n], codes_file, batch_size)
-            real = None if others is None or not any(m.name.startswith(("inception", "i3d")) for m in missing) else np.stack([question(p, others, i, pair).truth for i in shards[n]])
+            real = None if others is None or not any(m.name.startswith(("inception", "i3d")) for m in missing) else np.stack([question(p, others, int(at[i]), pair).truth for i in shards[n]])
             seen = shard_pictures(p, tokenizer, questions, codes, real)
             classes = None if questions[0].classes is None else np.stack([q.classes for q in questions])
             for m in missing: write_safetensors(kept(m, n), m.keep(seen, classes))
@@ -427,7 +439,7 @@ def evaluate(protocol: str | Protocol,          # a name of `PROTOCOLS`, or one 
             return None
         result = _result(p, in_words(p, size, queries.name), measures, lambda m: [kept(m, n) for n in range(len(shards))])
         if out:
-            with atomic_write(folder / "scores.json") as path: path.write_text(json.dumps(dict(protocol=result.protocol, scores=[*map(asdict, result.scores)], beside=[*map(asdict, result.beside)]), indent=1) + "\n")
+            with atomic_write(folder / "scores.json") as path: path.write_text(json_text(dict(protocol=result.protocol, scores=[*map(asdict, result.scores)], beside=[*map(asdict, result.beside)])) + "\n")
     return result
 
 def _result(p, words, measures, files) -> Result:
@@ -435,7 +447,7 @@ def _result(p, words, measures, files) -> Result:
     for metric, own, m in measures:
         if isinstance(m, Score): scores.append(m); continue
         parts = lambda name, m=m: (read_safetensors(f)[name] for f in files(m))
-        row, more = m.score(parts, read_safetensors(files(m)[0]).keys())
+        row, more = m.score(parts, set.intersection(*(set(safe_open(f, "np").keys()) for f in files(m))))  # who is in every shard
         (scores if own else beside).append(replace(row, metric=metric))
         beside += more
     return Result(words, tuple(scores), tuple(beside))

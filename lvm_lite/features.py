@@ -426,7 +426,9 @@ def cache_directory() -> Path:
     "Where weights and reference statistics are kept."
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lvm_lite"
 
-def weights_path(name: str) -> Path: return cache_directory() / "weights" / f"{lookup(NETWORKS, name, 'feature network') and name}.safetensors"
+def weights_path(name: str) -> Path:
+    "Where the converted weights of a network of `NETWORKS` lie in the user's cache, or will; raises `ValueError` for another name."
+    return cache_directory() / "weights" / f"{lookup(NETWORKS, name, 'feature network') and name}.safetensors"
 
 @dataclass(frozen=True)
 class Release:

@@ -7,7 +7,7 @@ __all__ = ['RED', 'KEYS', 'generated_mask', 'as_uint8', 'grid', 'to_array', 'cur
            'weights_hash', 'save_figure', 'read_figure']
 
 # %% ../nbs/21_figures.ipynb #048d39b8
-import json, math, os, platform, subprocess, time
+import json, os, platform, subprocess, time
 from importlib.metadata import version
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from .files import atomic_write, sha256
+from .files import atomic_write, json_text, sha256
 from .settings import checkout
 
 # %% ../nbs/21_figures.ipynb #023230ec
@@ -191,15 +191,6 @@ def weights_hash(path: str | Path) -> str: # a file, or a directory of safetenso
     import hashlib
     return hashlib.sha256("".join(f"{f.name} {sha256(f)}\n" for f in found).encode()).hexdigest()
 
-# %% ../nbs/21_figures.ipynb #4a1f381c
-def _plain(x):
-    "Numbers, arrays, paths and containers as JSON knows them."
-    if isinstance(x, dict): return {str(k): _plain(v) for k, v in x.items()}
-    if isinstance(x, (list, tuple)): return [_plain(v) for v in x]
-    if hasattr(x, "tolist"): return _plain(x.tolist())
-    if isinstance(x, float): return x if math.isfinite(x) else None
-    return x if isinstance(x, (str, int, bool, type(None))) else str(x)
-
 # %% ../nbs/21_figures.ipynb #7a67e093
 def save_figure(name: str,          # "fig03": figures/fig03.png and figures/fig03.json
                 fig: Figure,
@@ -215,7 +206,7 @@ def save_figure(name: str,          # "fig03": figures/fig03.png and figures/fig
     folder = Path(folder or (checkout() or Path.cwd()) / "figures")
     record = dict(name=name, profile=profile, seed=seed, parameters=parameters, protocol=protocol, numbers=numbers,
                   weights={k: weights_hash(v) if Path(v).exists() else str(v) for k, v in weights.items()}, **provenance())
-    text = json.dumps(_plain(record), indent=1, allow_nan=False)
+    text = json_text(record)
     # Only what stands here goes into the files: dates and program names would make the same drawing differ.
     with atomic_write(folder / f"{name}.png") as path: fig.savefig(path, metadata={"Software": None})
     if pdf:

@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['atomic_write', 'sha256', 'is_remote', 'exists', 'write_bytes', 'sizes', 'read_ranges', 'copy_file', 'differences',
-           'write_safetensors', 'read_safetensors', 'read_metadata', 'read_torch', 'read_pickle', 'read_weights']
+           'json_text', 'write_safetensors', 'read_safetensors', 'read_metadata', 'read_torch', 'read_pickle',
+           'read_weights']
 
 # %% ../nbs/03_files.ipynb #2a6c5fc0
-import collections, hashlib, io, json, os, pickle, shutil, uuid, zipfile
+import collections, hashlib, io, json, math, os, pickle, shutil, uuid, zipfile
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -142,6 +143,18 @@ def _flat(value, prefix="") -> dict:
     "A nested dictionary as one, its keys joined by dots."
     if not isinstance(value, dict): return {prefix: value}
     return {k: v for name, inner in value.items() for k, v in _flat(inner, f"{prefix}.{name}" if prefix else name).items()}
+
+# %% ../nbs/03_files.ipynb #8b8ba342
+def _plain(x):
+    if isinstance(x, dict): return {str(k): _plain(v) for k, v in x.items()}
+    if isinstance(x, (list, tuple)): return [_plain(v) for v in x]
+    if hasattr(x, "tolist"): return _plain(x.tolist())
+    if isinstance(x, float): return x if math.isfinite(x) else None
+    return x if isinstance(x, (str, int, bool, type(None))) else str(x)
+
+def json_text(data) -> str:
+    "Numbers, arrays, paths and containers as indented JSON; what is not finite is null."
+    return json.dumps(_plain(data), indent=1, allow_nan=False, ensure_ascii=False)
 
 # %% ../nbs/03_files.ipynb #00a0e244
 def write_safetensors(path: str | Path,

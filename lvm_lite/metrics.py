@@ -331,7 +331,7 @@ def kernel_distance(real: np.ndarray, fake: np.ndarray, # (N, d) and (M, d) feat
         y, x = (a[rng.choice(len(a), size, replace=False)].astype(np.float64) for a in (fake, real))
         within = sum((k.sum() - np.trace(k)) / (size * (size - 1)) for k in (kernel(x, x), kernel(y, y)))
         values[i] = within - 2 * kernel(x, y).mean()
-    return Score("KID", float(values.mean()), len(fake), "; ".join(x for x in (protocol, f"{subsets} subsets of {size}, seed {seed}") if x), interval=tuple(map(float, np.quantile(values, (0.025, 0.975)))))
+    return Score("KID", float(values.mean()), len(fake), "; ".join(x for x in (protocol, f"{subsets} subsets of {size}, seed {seed}") if x), note=f"standard deviation of the subsets {_short(values.std())}" if size < max(len(real), len(fake)) else "")
 
 # %% ../nbs/19_metrics.ipynb #ddcc8b38
 def _distances(a, b, chunk=1000):

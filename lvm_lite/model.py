@@ -174,7 +174,9 @@ def abstract_model(config: ModelConfig) -> Llama:
     "The model's shapes and dtypes with no memory behind them."
     return jax.eval_shape(partial(Llama, config), jax.random.key(0))
 
-def count_parameters(model) -> int: return sum(x.size for x in jax.tree.leaves(model))
+def count_parameters(model) -> int:
+    "Numbers in the arrays of a model, or of any pytree."
+    return sum(x.size for x in jax.tree.leaves(model))
 
 # %% ../nbs/15_model.ipynb #69d48116
 def _nll(logits, targets):

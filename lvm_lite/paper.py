@@ -35,7 +35,9 @@ class Artist:
     world: str     # what it is asked with
     weights: dict  # for `figures.save_figure`
 
-    def caption(self, top_k: int, temperature: float) -> str: return f"{self.words} Top-k {top_k}, temperature {temperature}. {self.world}"
+    def caption(self, top_k: int, temperature: float) -> str:
+        "What trained the model, how it was sampled, and what it was asked with."
+        return f"{self.words} Top-k {top_k}, temperature {temperature}. {self.world}"
 
     def draw(self, prompts,              # of `sentences.Prompt`, all of one length
              frames: int = 1,
@@ -80,11 +82,9 @@ def open_artist(settings: Profile,
     directory = model_directory(name) if name else checkout() / "runs" / settings.name / stage / "model"
     if not directory.exists(): raise FileNotFoundError(f"{directory.relative_to(checkout())} is not there: {training_time(settings, stage)}")
     model = load_model(directory)
-    check_pair(model, tokenizer)
-    trained, own = (_trained(directory) or {}).get("tokenizer"), tokenizer_hash(tokenizer)
-    if trained not in (None, own): raise ValueError(f"{directory} was trained on the codes of another tokenizer than {settings.tokenizer} (its hash {trained[:12]}): give the one that belongs to it")
+    check_pair(model, tokenizer, directory)
     return Artist(serve(model), tokenizer, describe_training(directory, model.config), f"Sample world, {settings.image_size} px: not the paper's data." if settings.tokenizer == "sample" else f"{settings.image_size} px.",
-                  dict(model=directory, tokenizer=own))
+                  dict(model=directory, tokenizer=tokenizer_hash(tokenizer)))
 
 def training_time(settings: Profile, stage: str) -> str:
     "How to get a stage's model and how long it takes, from the committed budgets."

@@ -57,7 +57,7 @@ def ask_task(task: str,
     return Asked(asked.images, f"{task.name}, of the sample world", len(truth), 0 if task.unit == "video" else pairs, truth, PALETTE[:len(world.classes)] if task.output == "segmentation" else None)
 
 # %% ../nbs/23_playground.ipynb #1b919ae3
-MOST_BYTES, MOST_PIXELS = 20_000_000, 25_000_000  # of an uploaded file
+MOST_BYTES, MOST_PIXELS = 8_000_000, 25_000_000  # of an uploaded file; a Jupyter server takes 10 MB a message
 
 def read_upload(name: str, content: bytes) -> np.ndarray:
     "An uploaded picture, (H, W, 3) uint8. Raises a `ValueError` that names the file where it is no picture, or too large."

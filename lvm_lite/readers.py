@@ -105,7 +105,8 @@ def read_video(file,                 # a path, bytes or a binary file
                start: float = 0.0,   # seconds
               ) -> Clip:
     "A clip of a video file. One that is damaged, or ends too early, raises a `ValueError`."
-    import av
+    try: import av
+    except ImportError: raise ValueError("reading videos needs a package: pip install 'lvm-lite[data]'") from None
     try:
         with av.open(io.BytesIO(file) if isinstance(file, bytes) else str(file) if isinstance(file, Path) else file) as container:
             if not container.streams.video: raise ValueError("holds no video")
@@ -181,6 +182,7 @@ def _classmates(names):
     return {a: b for group in folders.values() if len(group) > 1 for a, b in zip(group, group[1:] + group[:1])}
 
 def read_picture(root, want, take, beside, mates, numbers, palette, name):
+    "The scene of one picture of `pictures`, with the annotations of `want` that lie beside it; raises `ValueError` for one that is missing or of another size."
     image, found = read_image(root / name), {}
     for annotation in sorted(want):
         if annotation == "pair" and name in mates:  # another picture has another size
@@ -394,6 +396,7 @@ def is_hub(root) -> bool:
     return str(root).startswith("hf:") or any((Path(root) / f).exists() for f in ("dataset_info.json", "dataset_dict.json", "state.json"))
 
 def load_hub(root, split: str, columns: dict, streaming: bool = False):
+    "A split of `hf:user/name`, or of a folder that `datasets` wrote, with its pictures and videos as undecoded bytes; raises `ValueError` where a column is missing."
     import datasets
     if str(root).startswith("hf:"): found = datasets.load_dataset(str(root)[3:], split=split, streaming=streaming)
     else:
@@ -412,6 +415,7 @@ def hub(root, split: str, want: set, take: Take, columns: dict, numbers: Callabl
     return Listing([str(i) for i in range(len(rows))], lambda name: read_row(rows[int(name)], want, take, columns, numbers, palette))
 
 def read_row(row, want, take, columns, numbers, palette):
+    "The scene or clip of a row of a Hub's data set."
     data = lambda column: row[column]["bytes"] if row[column]["bytes"] is not None else row[column]["path"]
     if "video" in columns: return read_video(data(columns["video"]), take)
     found = {a: ANNOTATION_READERS[a](data(c)) for a, c in columns.items() if a in want}

@@ -43,7 +43,9 @@ class ModelConfig:
             raise ValueError(f"vocab_size {self.vocab_size} is smaller than codebook_size {self.codebook_size}")
 
     @property
-    def head_dim(self) -> int: return self.hidden_dim // self.heads
+    def head_dim(self) -> int:
+        "Channels of an attention head."
+        return self.hidden_dim // self.heads
 
 # %% ../nbs/00_settings.ipynb #6c3be1a1
 _small = dict(vocab_size=1024 + 100, codebook_size=1024, tokens_per_image=64, context=1024)
@@ -79,6 +81,7 @@ class Stage:
         return self.images * tokens_per_image
 
     def tokens_per_step(self, tokens_per_image: int = 256) -> int:
+        "Tokens of an update: sequences times their length."
         return self.batch_size * self.context(tokens_per_image)
 
 # %% ../nbs/00_settings.ipynb #947ae241
@@ -115,10 +118,14 @@ class Profile:
     mixture: str = "short"       # of its tasks: a name of `sentences.MIXTURES`
     stages: tuple[Stage, ...] = tuple(STAGES.values())
 
-    def stage(self, name: str) -> Stage: return lookup({s.name: s for s in self.stages}, name, "stage")
+    def stage(self, name: str) -> Stage:
+        "The stage of that name, with the profile's own fields; raises `ValueError` for another name."
+        return lookup({s.name: s for s in self.stages}, name, "stage")
 
     @property
-    def config(self) -> ModelConfig: return lookup(MODELS, self.model, "model")
+    def config(self) -> ModelConfig:
+        "The configuration of the profile's model."
+        return lookup(MODELS, self.model, "model")
 
 # %% ../nbs/00_settings.ipynb #d61fcba7
 def _override(obj, section, where: str):

@@ -4,9 +4,8 @@
 
 # %% auto #0
 __all__ = ['TOKENIZERS', 'SCHEMES', 'VQGANConfig', 'Draw', 'Conv', 'GroupNorm', 'ResnetBlock', 'Downsample', 'Upsample',
-           'Encoder', 'Decoder', 'check_images', 'VQGAN', 'parameter_count', 'state_dict', 'load_state_dict',
-           'config_to_json', 'config_from_json', 'config_from_weights', 'save_tokenizer', 'load_tokenizer',
-           'tokenizer_hash']
+           'Encoder', 'Decoder', 'check_images', 'VQGAN', 'state_dict', 'load_state_dict', 'config_to_json',
+           'config_from_json', 'config_from_weights', 'save_tokenizer', 'load_tokenizer', 'tokenizer_hash']
 
 # %% ../nbs/10_tokenizer.ipynb #8602580e
 import hashlib, json
@@ -42,13 +41,21 @@ class VQGANConfig:
         if self.resolution % self.factor: raise ValueError(f"resolution {self.resolution} is no multiple of {self.factor}, the pixels a code")
 
     @property
-    def widths(self) -> list[int]: return [self.channels * m for m in self.channel_mult]
+    def widths(self) -> list[int]:
+        "Channels at each resolution, the finest first."
+        return [self.channels * m for m in self.channel_mult]
     @property
-    def factor(self) -> int: return 2 ** (len(self.channel_mult) - 1)   # pixels a code, along a side
+    def factor(self) -> int:
+        "Pixels a code, along a side."
+        return 2 ** (len(self.channel_mult) - 1)
     @property
-    def grid(self) -> int: return self.resolution // self.factor        # codes along a side
+    def grid(self) -> int:
+        "Codes along a side."
+        return self.resolution // self.factor
     @property
-    def tokens_per_image(self) -> int: return self.grid ** 2
+    def tokens_per_image(self) -> int:
+        "Codes of a picture."
+        return self.grid ** 2
 
 # %% ../nbs/10_tokenizer.ipynb #bb6a0a97
 class Draw:
@@ -113,10 +120,12 @@ class ResnetBlock(nnx.Module):
 
 # %% ../nbs/10_tokenizer.ipynb #f848e6a1
 class Downsample(nnx.Module):
+    "(B, H, W, C) -> (B, H/2, W/2, C), by a convolution."
     def __init__(self, channels: int, draw: Draw): self.conv = Conv(channels, channels, 3, draw)
     def __call__(self, x): return self.conv(x, 2, ((0, 1), (0, 1)))
 
 class Upsample(nnx.Module):
+    "(B, H, W, C) -> (B, 2H, 2W, C): pixels doubled, then a convolution."
     def __init__(self, channels: int, draw: Draw): self.conv = Conv(channels, channels, 3, draw)
     def __call__(self, x):
         B, H, W, C = x.shape
@@ -281,12 +290,14 @@ class VQGAN(nnx.Module):
                batch: int = None, # pictures at once on a device; default by their size
                mesh=None,         # a `jax.sharding.Mesh` over whose devices the batch is split
               ) -> np.ndarray:    # (B, N) int32, row by row
+        "Pictures to codes. Raises `ValueError` for another size, dtype or range."
         images = check_images(images, self.config.resolution)
         parts = _in_batches(_encode, self, images, batch or self._batch, mesh)
         return np.concatenate(parts) if parts else np.zeros((0, self.config.tokens_per_image), np.int32)
 
     def decode(self, codes,       # (B, N) integers below `codebook_size`
                batch: int = None, mesh=None) -> np.ndarray: # (B, H, W, 3) float32 in [0, 1]
+        "Codes to pictures. Raises `ValueError` for another number of codes a picture, another dtype, or ids outside the codebook."
         c, codes = self.config, np.asarray(codes)
         if codes.ndim != 2 or codes.shape[1] != c.tokens_per_image:
             raise ValueError(f"codes of shape {codes.shape}: (batch, {c.tokens_per_image}) is wanted, {c.grid} x {c.grid} a picture")
@@ -307,9 +318,6 @@ def _encode(model, images):
 def _decode(model, codes):
     c = model.config
     return model.decode_from_latent(model.codebook[...][codes].reshape(-1, c.grid, c.grid, c.embed_dim)).clip(0, 1)
-
-# %% ../nbs/10_tokenizer.ipynb #30976d57
-def parameter_count(model) -> int: return sum(x.size for x in jax.tree.leaves(model))
 
 # %% ../nbs/10_tokenizer.ipynb #ba8cf66a
 TOKENIZERS = {
@@ -375,6 +383,7 @@ _LVM_KEYS = dict(hidden_channels="channels", channel_mult="channel_mult", num_re
                  num_embeddings="codebook_size", resolution="resolution", norm_groups="norm_groups")
 
 def config_to_json(config: VQGANConfig, scheme: str = "lvm") -> dict:
+    "The configuration as `config.json` has it in either scheme."
     c = config
     if scheme == "lvm":
         return {"_class_name": "VQGANModel", **{k: getattr(c, v) for k, v in _LVM_KEYS.items()}, "attn_resolutions": [], "no_attn_mid_block": True,

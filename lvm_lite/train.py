@@ -34,7 +34,7 @@ from .loop import fit
 from .mesh import AXES, ROWS, axis_size, collect, describe, global_array, make_mesh, require_divisible
 from .model import Compute, Llama, abstract_model, block_weights, mean_loss, token_losses
 from .sentences import IMAGES, is_frames, stage_mixture
-from .settings import MODELS, STAGES, ModelConfig, Stage, load_profile, lookup
+from .settings import MODELS, STAGES, ModelConfig, Stage, checkout, load_profile, lookup
 from .tasks import TABLE3, Row, Task, as_task
 from .tokenizer import load_tokenizer, tokenizer_hash
 
@@ -57,6 +57,7 @@ OPTIMIZERS = { # name -> (rate, stage) -> optimiser
 }
 
 def optimizer(stage: Stage, kind: str = "adamw") -> optax.GradientTransformation:
+    "Clipping, then the optimizer of a stage by its name in `OPTIMIZERS`; raises `ValueError` for another."
     return optax.chain(optax.clip_by_global_norm(CLIP), lookup(OPTIMIZERS, kind, "optimizer")(schedule(stage), stage))
 
 # %% ../nbs/18_train.ipynb #4a783f52
@@ -300,11 +301,17 @@ def run_stage(profile: str, stage: str,
     if jax.process_index() == 0: save_model(model, folder / stage / "model")
 
 # %% ../nbs/18_train.ipynb #a09e72de
-def pretrain(profile: str): run_stage(profile, "pretrain")
+def pretrain(profile: str):
+    "Stage `pretrain` of a profile, on this process's first device, into runs/PROFILE/pretrain: see `run_stage`."
+    run_stage(profile, "pretrain")
 
-def finetune(profile: str): run_stage(profile, "finetune")
+def finetune(profile: str):
+    "Stage `finetune` of a profile, on this process's first device, into runs/PROFILE/finetune: see `run_stage`."
+    run_stage(profile, "finetune")
 
-def long_video(profile: str): run_stage(profile, "long_video")
+def long_video(profile: str):
+    "Stage `long_video` of a profile, on this process's first device, into runs/PROFILE/long_video: see `run_stage`."
+    run_stage(profile, "long_video")
 
 # %% ../nbs/18_train.ipynb #2124b500
 def default_mesh(config: ModelConfig, stage: Stage, devices: int) -> dict:
@@ -321,6 +328,7 @@ def topology_devices(topology: str) -> list:
         if shape and len(devices) < int(shape): raise ValueError(f"{topology}: there are {len(devices)} devices; XLA_FLAGS=--xla_force_host_platform_device_count={shape} makes a CPU pose as so many")
         return devices[:int(shape or len(devices))]
     from jax.experimental import topologies
+    if checkout() and (own := checkout() / ".libtpu/libtpu/libtpu.so").exists(): os.environ.setdefault("TPU_LIBRARY_PATH", str(own))  # where make budget puts it
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")           # do not look for a TPU machine's metadata
     os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")   # nor for a TPU that another process may hold
     try: return topologies.get_topology_desc(platform="tpu", topology_name=topology, **dict(chip_config_name="megacore") if platform == "v4" else {}).devices
@@ -349,7 +357,9 @@ class Budget:
     utilisation: float
 
     @property
-    def fits(self) -> bool: return not self.refused and self.arguments + self.temporaries <= self.available
+    def fits(self) -> bool:
+        "Whether the compiler took it and the device's memory holds it."
+        return not self.refused and self.arguments + self.temporaries <= self.available
 
     def __str__(self) -> str:
         GB = lambda n: f"{n / 1e9:.2f} GB"

@@ -260,3 +260,13 @@ def test_version_is_said_once():
     import lvm_lite as lvm
     assert yaml.safe_load((root / "CITATION.cff").read_text())["version"] == lvm.__version__
     assert f"## {lvm.__version__}" in (root / "CHANGELOG.md").read_text()
+
+
+def test_public_names_say_what_they_are():
+    for path in sorted((root / "lvm_lite").glob("[a-z]*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        public = {name for node in tree.body if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__" for name in ast.literal_eval(node.value)}
+        for node in tree.body:
+            if getattr(node, "name", None) not in public: continue
+            parts = [node, *(m for m in getattr(node, "body", ()) if isinstance(node, ast.ClassDef) and isinstance(m, ast.FunctionDef) and not m.name.startswith("_"))]
+            for part in parts: assert ast.get_docstring(part), f"{path.name}: {part.name} has no docstring"
