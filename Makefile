@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: all install reproduce test tokenizer train-sample budgets budget proofs browser parity parity-7b bench reader results claims memorisation docs export clean readme constraints wheel help
+.PHONY: all install reproduce test tokenizer train-sample budgets budget proofs browser parity parity-7b bench reader results claims memorisation guides docs export clean readme constraints wheel help
 .DEFAULT_GOAL := all
 
 all: reproduce ## install, then draw every table and figure of PROFILE (sample) that is out of date
@@ -93,6 +93,10 @@ claims: $(STAMP) ## try the paper's claims with three seeds: two hours on two co
 memorisation: $(STAMP) ## the nearest training picture of each generated one: minutes, with lvm-lite weights fetch inception
 	@mkdir -p figures/runs
 	$(BIN)/papermill nbs/train/memorisation.ipynb figures/runs/memorisation.ipynb -p measure True
+
+guides: $(STAMP) ## run every guide again, in place: minutes
+	for g in nbs/guides/*.ipynb; do echo $$g; $(BIN)/jupyter-nbconvert --to notebook --execute --inplace --log-level ERROR $$g || exit 1; done
+	$(BIN)/nbdev-clean
 
 docs: $(STAMP) ## the site in _site/html, from the notebooks as they stand
 	$(BIN)/sphinx-build -W --keep-going -q -c docs . _site/html

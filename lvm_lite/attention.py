@@ -82,7 +82,7 @@ def _backward(query_chunk: int, key_chunk: int, residuals, d_out):
     q, k, v, offset, out, log_total = residuals
     scale = q.shape[-1] ** -0.5
     Q, K, V, dO = _split(q * scale, query_chunk), _split(k, key_chunk), _split(v, key_chunk), _split(d_out, query_chunk)
-    delta = _split((d_out * out).astype(jnp.float32).sum(-1, keepdims=True), query_chunk)
+    delta = _split((d_out.astype(jnp.float32) * out.astype(jnp.float32)).sum(-1, keepdims=True), query_chunk)
     product = partial(jnp.einsum, preferred_element_type=jnp.float32)
 
     def chunk(dK_dV, i):

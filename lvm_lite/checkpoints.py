@@ -126,7 +126,7 @@ def model_directory(source: str | Path) -> Path:
     if str(source) in SHIPPED: return data_path("llama", str(source))
     path = Path(source)
     if path.exists() or not re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)): return path
-    try: return Path(_hub().snapshot_download(str(source), allow_patterns=["*.json", "*.safetensors", "*.md", "tokenizer/*"]))
+    try: return Path(_hub().snapshot_download(str(source), allow_patterns=["*.json", "*.safetensors", "*.bin", "*.md", "tokenizer/*"]))
     except Exception as e: # the library has a dozen of them, and the network more
         if "gated" in type(e).__name__.lower(): raise ValueError(f"{source} asks for consent: read and accept its terms at https://huggingface.co/{source}, then say who you are by `hf auth login`") from None
         raise FileNotFoundError(f"there is no directory {source}, and the Hub does not give a model of that name ({type(e).__name__}): {str(e).splitlines()[0]}") from None
@@ -302,21 +302,28 @@ def export(run: str | Path,             # the directory of a training run, or of
            dtype=np.float32,            # of the file
            title: str | None = None,
            condition: str | None = None, # what whoever loads the model has to accept
+           accept: bool = False,        # the condition in the card of a model
           ) -> Path:
-    "Write a directory that stands alone: model, tokenizer, what trained it, and a card."
-    from lvm_lite.tokenizer import load_tokenizer
+    "Write a directory that stands alone: model, tokenizer, what trained it, and a card. Raises `ValueError` for a tokenizer that the model was not trained with, or a condition that was not accepted."
+    from lvm_lite.tokenizer import load_tokenizer, tokenizer_hash
     tokenizer_directory = None if tokenizer is None else data_path("tokenizer") if str(tokenizer) == "sample" else Path(tokenizer)
     if (Path(run) / "checkpoints").exists(): model, trained, step = read_checkpoint(run, step)
-    else: model, trained, condition = load_model(run, accept=True), {}, condition or consent(run)  # a condition travels along
+    else:
+        there = model_directory(run)
+        model, condition = load_model(there, accept=accept), condition or consent(there)  # a condition travels along
+        trained = json.loads((there / "training.json").read_text()) if (there / "training.json").exists() else {}
+        step = trained.get("step")
     if tokenizer is not None:
-        theirs = load_tokenizer(tokenizer_directory).config
+        packed = load_tokenizer(tokenizer_directory)
+        theirs = packed.config
+        if trained.get("tokenizer") not in (None, tokenizer_hash(packed)): raise ValueError(f"{run} was trained on the codes of tokenizer {trained['tokenizer'][:12]}, and {tokenizer} is {tokenizer_hash(packed)[:12]}: give the one that made its corpus")
         if (theirs.codebook_size, theirs.tokens_per_image) != (model.config.codebook_size, model.config.tokens_per_image):
             raise ValueError(f"{tokenizer} has {theirs.codebook_size} codes and {theirs.tokens_per_image} tokens an image, the model {model.config.codebook_size} and {model.config.tokens_per_image}: they do not belong together")
     with atomic_write(directory) as path:
         path.mkdir()
         _write_model(model, path, dtype, 5e9)
         if tokenizer is not None: shutil.copytree(tokenizer_directory, path / "tokenizer", ignore=shutil.ignore_patterns("__pycache__"))
-        if trained: (path / "training.json").write_text(json.dumps(trained | dict(step=step, minutes=sum(line["seconds"] for line in read_log(run)) / 60), indent=1) + "\n")
+        if trained: (path / "training.json").write_text(json.dumps(trained | dict(step=step) | (dict(minutes=sum(line["seconds"] for line in log) / 60) if (log := read_log(run)) else {}), indent=1) + "\n")
         (path / "README.md").write_text(model_card(model.config, trained | dict(steps=step) if trained else None, title or f"LVM-Lite, {Path(run).name}", condition, tokenizer is not None), encoding="utf-8")
     return Path(directory)
 

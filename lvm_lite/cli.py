@@ -369,6 +369,7 @@ def generate(args) -> int:
       argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"), help="of the file (float32)"),
       argument("--title", help="of the model card"),
       argument("--condition", help="what whoever loads the model has to accept, for gated access"),
+      argument("--accept", action="store_true", help="the condition in the card of the model that is exported"),
       argument("--push", metavar="OWNER/NAME", help="upload it to the Hub as well, private"))
 def export(args) -> int:
     """Write a model that stands alone: weights that transformers reads, tokenizer, configuration and card.
@@ -377,7 +378,7 @@ def export(args) -> int:
     import jax.numpy as jnp
     from pathlib import Path
     from lvm_lite import checkpoints
-    out = checkpoints.export(args.run, args.out or Path(args.run) / "export", None if args.tokenizer == "none" else args.tokenizer, args.step, jnp.dtype(args.dtype), args.title, args.condition)
+    out = checkpoints.export(args.run, args.out or Path(args.run) / "export", None if args.tokenizer == "none" else args.tokenizer, args.step, jnp.dtype(args.dtype), args.title, args.condition, args.accept)
     print(f"{out}: {', '.join(sorted(p.name for p in out.iterdir()))}")
     if args.push: print(checkpoints.push(out, args.push))
     return 0
@@ -489,4 +490,5 @@ def main(argv: list[str] | None = None # the command line's by default
     args = parser().parse_args(argv)
     try: return VERBS[args.verb][0](args)
     except (ValueError, FileNotFoundError) as e: print(f"lvm-lite {args.verb}: {e}", file=sys.stderr); return 2
+    except (OSError, FloatingPointError) as e: print(f"lvm-lite {args.verb}: {e}", file=sys.stderr); return 1
     except KeyboardInterrupt: print(f"lvm-lite {args.verb}: interrupted; run it again to go on", file=sys.stderr); return 130

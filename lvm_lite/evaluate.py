@@ -25,7 +25,7 @@ from tqdm import tqdm
 from .checkpoints import model_directory
 from .features import NETWORKS, load_features
 from .files import atomic_write, differences, json_text, read_safetensors, write_safetensors
-from .generation import Served, generate, serve
+from .generation import Served, generate, serve, share
 from .metrics import (ConfusionMatrix, FeatureStats, Score, agnostic_iou, best_shift, check_palette, clips_for, decode_mask, frechet_distance, frechet_score, mask_iou, psnr,
                               reference_features, video_inception_score)
 from .readers import is_hub
@@ -56,6 +56,7 @@ def complete_codes(model,
                    temperature: float = 1.0,
                    top_k: int = 100,
                    window: int | None = None, # frames to go on from when the context is full
+                   shared=None,         # what stands before every prompt, read by `generation.share`
                   ) -> np.ndarray:
     "The codes of the images that follow each prompt, (B, frames, tokens_per_image) int32."
     check_pair(model, tokenizer)
@@ -63,7 +64,7 @@ def complete_codes(model,
     B, P, *shape = images.shape
     codes = tokenizer.encode(images.reshape(-1, *shape)).reshape(B, -1)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), first + jnp.arange(B))
-    new = generate(model, codes, frames * model.config.tokens_per_image, key=keys, temperature=temperature, top_k=top_k, window=window)
+    new = generate(model, codes, frames * model.config.tokens_per_image, key=keys, temperature=temperature, top_k=top_k, window=window, shared=shared)
     return np.asarray(new).reshape(B, frames, -1)
 
 def complete(model, tokenizer, images, frames: int = 1, **options) -> np.ndarray: # arguments of `complete_codes`
@@ -333,14 +334,14 @@ def _claim(folder: Path, record: dict):
 
 def _shards(samples: int) -> list[range]: return [range(i, min(i + SHARD, samples)) for i in range(0, samples, SHARD)]
 
-def shard_codes(p: Protocol, model, tokenizer, questions: list[Question], numbers: range, file: Path, batch_size: int) -> np.ndarray:
-    "The codes that the model answers with, (n, F, tokens): from `file`, or sampled and put there."
+def shard_codes(p: Protocol, model, tokenizer, questions: list[Question], numbers: range, file: Path, batch_size: int, shared=None) -> np.ndarray:
+    "The codes that the model answers with, (n, F, tokens): from `file`, or sampled and put there. `shared` is the pair that stands before every query, read."
     if file.exists(): return read_safetensors(file)["codes"]
-    shown, frames, out = np.stack([q.shown for q in questions]), len(questions[0].truth) - (p.given if as_task(p.task).unit == "video" else 0), []
+    shown, frames, out = np.stack([q.shown if shared is None else q.shown[-1:] for q in questions]), len(questions[0].truth) - (p.given if as_task(p.task).unit == "video" else 0), []
     for i in range(0, len(shown), batch_size):
         part = shown[i:i + batch_size]
         full = np.concatenate([part, np.repeat(part[-1:], batch_size - len(part), 0)])  # one shape is compiled once
-        out.append(complete_codes(model, tokenizer, full, frames, seed=p.seed, first=numbers[i], temperature=p.temperature, top_k=p.top_k)[:len(part)])
+        out.append(complete_codes(model, tokenizer, full, frames, seed=p.seed, first=numbers[i], temperature=p.temperature, top_k=p.top_k, shared=shared)[:len(part)])
     codes = np.concatenate(out)
     write_safetensors(file, dict(codes=codes))
     return codes
@@ -417,6 +418,7 @@ def evaluate(protocol: str | Protocol,          # a name of `PROTOCOLS`, or one 
                             model=model_digest(model) if model is not None else None, batch_size=batch_size))
         served = model if model is None or isinstance(model, Served) else serve(model)  # once, and not for each batch
         pair = None if video else kept_pair(p, training, folder / "pair.safetensors")
+        shared = share(served, tokenizer.encode(pair).reshape(-1)) if served is not None and pair is not None else None
         others = others if others is not None and len(others) >= p.samples else None
         at = None if others is None else chosen("others", others)
         shards = _shards(p.samples)
@@ -428,7 +430,7 @@ def evaluate(protocol: str | Protocol,          # a name of `PROTOCOLS`, or one 
             codes_file = folder / "samples" / f"{n:05}.safetensors"
             if not (missing or drawn or (model is not None and not codes_file.exists())): continue
             questions = [question(p, queries, int(order[i]), pair) for i in shards[n]]
-            codes = None if model is None else shard_codes(p, served, tokenizer, questions, shards[n], codes_file, batch_size)
+            codes = None if model is None else shard_codes(p, served, tokenizer, questions, shards[n], codes_file, batch_size, shared)
             real = None if others is None or not any(m.name.startswith(("inception", "i3d")) for m in missing) else np.stack([question(p, others, int(at[i]), pair).truth for i in shards[n]])
             seen = shard_pictures(p, tokenizer, questions, codes, real)
             classes = None if questions[0].classes is None else np.stack([q.classes for q in questions])

@@ -104,7 +104,7 @@ def _times(x, w):
     "x (..., D) times a matrix of a `Served`."
     if not isinstance(w, tuple): return x @ w
     q, scale = w
-    return ((x @ q.astype(x.dtype)) * scale[0]).astype(x.dtype)
+    return (jnp.dot(x, q.astype(x.dtype), preferred_element_type=jnp.float32) * scale[0]).astype(x.dtype)  # whole numbers to 127 would leave float16's range
 
 def _project(layer, x, rotation, config):
     "Queries, keys and values of `x`, each (..., H, D/H), positions applied."

@@ -59,6 +59,8 @@ def _restore(checkpointer, state, config):
     if lines := differences({k: f"{np.dtype(v.dtype)}{list(v.shape)}" for k, v in metadata.items()}, shapes):
         raise ValueError(f"{where} holds other arrays:\n  " + "\n  ".join(lines))
     abstract = {k: jax.ShapeDtypeStruct(v.shape, v.dtype, sharding=v.sharding) for k, v in _named(state).items()}
+    for v in jax.tree.leaves(state):
+        if isinstance(v, jax.Array): v.delete()  # what begins anew makes room for what comes back
     named = checkpointer.load_checkpointables(step, dict(state=abstract))["state"]
     return jax.tree.unflatten(jax.tree.structure(state), [named[k] for k in abstract])
 
@@ -137,13 +139,15 @@ def fit(step_fn,              # (state, batch) -> (state, metrics); metrics are 
         compiled, first = jax.jit(step_fn, donate_argnums=0), int(state["step"])
         log, clock, logged = _Log(directory, first, tensorboard), time.perf_counter(), first
 
+        def lost(step, e): raise OSError(f"{describe}: step {step} could not be saved: {str(e).splitlines()[0]}; last good checkpoint: {_good(good, directory)}") from e
+
         def settle():
             "Wait for the checkpoint on its way, if there is one."
             nonlocal good, saving
             if not saving: return
             (step, answer), saving = saving, None
             try: answer.result()
-            except Exception as e: raise OSError(f"{describe}: step {step} could not be saved: {str(e).splitlines()[0]}; last good checkpoint: {_good(good, directory)}") from e
+            except Exception as e: lost(step, e)
             good = step
 
         def note(step, metrics):
@@ -175,7 +179,8 @@ def fit(step_fn,              # (state, batch) -> (state, metrics); metrics are 
                 if saver and (step % save_every == 0 or step == steps or stop):
                     note(*waiting); waiting = None  # never save a state whose loss was not looked at
                     settle()
-                    saving = step, _save(saver, state, config)
+                    try: saving = step, _save(saver, state, config)
+                    except OSError as e: lost(step, e)
                 bar.update()
                 if stop: break
             if waiting: note(*waiting)

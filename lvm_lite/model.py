@@ -172,7 +172,7 @@ def check_tokens(tokens, config: ModelConfig):
 # %% ../nbs/15_model.ipynb #b8119662
 def abstract_model(config: ModelConfig) -> Llama:
     "The model's shapes and dtypes with no memory behind them."
-    return jax.eval_shape(partial(Llama, config), jax.random.key(0))
+    return jax.eval_shape(lambda: Llama(config, jax.random.key(0)))
 
 def count_parameters(model) -> int:
     "Numbers in the arrays of a model, or of any pytree."

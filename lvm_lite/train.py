@@ -237,6 +237,7 @@ def _losses(model, tokens): return token_losses(model, tokens)
 
 def heldout_losses(model: Llama, heldout: Corpus, batch_size: int = 4) -> dict:
     "Nats a token of the answers, task -> float, over all sentences of a held-out corpus; exp of one is the perplexity. On a mesh, `batch_size` rows go to each device."
+    if heldout.vocab_size > model.config.vocab_size: raise ValueError(f"{heldout.path} has a vocabulary of {heldout.vocab_size}, the model of {model.config.vocab_size}")
     N, rows, result = model.config.tokens_per_image, batch_size * axis_size("data") * axis_size("fsdp"), {}
     for source in heldout.sources:
         records = source.first().astype(np.int32)
@@ -277,21 +278,24 @@ def stage_corpora(folder: str | Path, stage: Stage, tokenizer: str | None = None
 def run_stage(profile: str, stage: str,
               start: str | Path | None = None, # a stage or a Hugging Face directory; by default the stage before
               root: str | Path = "runs",       # of corpora and results
-              mesh: dict | None = None,        # sizes of axes: dict(fsdp=8); None is this process's first device alone
+              mesh: dict | None = None,        # sizes of axes: dict(fsdp=8); None is this process's first device alone, or of several processes what `default_mesh` says
               **options,                       # of `train`
              ):
     "Train one stage of a profile into `root/profile/stage`."
     p, folder = load_profile(profile), Path(root) / profile
     tokenizer, about = load_tokenizer(p.tokenizer), p.stage(stage)
     corpus, heldout = stage_corpora(folder, about, tokenizer_hash(tokenizer))
-    start, every = start or BEFORE[stage], max(1, about.steps // 3)
+    start, every = start or BEFORE[stage], max(1, min(1000, about.steps // 3))
+    if mesh is None and jax.process_count() > 1: mesh = default_mesh(p.config, about, jax.device_count())
 
     def evaluate(state):
         if mesh is None: draw_samples(state["model"], tokenizer, heldout, folder / stage / f"samples/{int(state['step']):06}.png", p.seed)
         losses = heldout_losses(state["model"], heldout)
         return {f"heldout/{task}": loss for task, loss in losses.items()} | {f"perplexity/{task}": np.exp(loss) for task, loss in losses.items()}
 
-    with jax.set_mesh(make_mesh(**mesh)) if mesh else nullcontext():
+    laid = make_mesh(**mesh) if mesh else None
+    if laid: check_mesh(laid, p.config, about)  # before a model is laid on it
+    with jax.set_mesh(laid) if laid else nullcontext():
         if start is None: model = jax.jit(lambda: Llama(p.config, jax.random.key(p.seed)))()
         else: model = load_model(folder / start / "model" if start in BEFORE else start)
         if replace(model.config, context=p.config.context) != p.config: raise ValueError(f"{start} holds another model than profile {profile}: {model.config}, not {p.config}")
@@ -401,7 +405,8 @@ def budget(size: str,                  # a name of `MODELS`, or a `ModelConfig`
             arguments, temporaries = found.argument_size_in_bytes, found.temp_size_in_bytes
         except jax.errors.JaxRuntimeError as e:
             if "RESOURCE_EXHAUSTED" not in str(e): raise
-            refused = re.search(r"[Tt]otal memory required[^.]*\.\S+|Used \S+ of \S+ hbm|Ran out of memory[^\n]{0,200}", str(e))[0]
+            found = re.search(r"[Tt]otal memory required[^.]*\.\S+|Used \S+ of \S+ hbm|Ran out of memory[^\n]{0,200}", str(e))
+            refused = found[0] if found else str(e).splitlines()[0]
     peak, flops = _of_kind(PEAK, device), tokens * flops_per_token(config, length)
     days = stage.steps * flops / (len(devices) * peak * 1e12 * utilisation) / 86400 if peak else None
     return Budget(size if isinstance(size, str) else "a model", stage.name, topology, describe(mesh), len(devices), compute, f"{compute.attention} ({why})", accumulation, optimizer,

@@ -71,13 +71,23 @@ def test_adafactor_is_the_same_on_a_mesh(corpus):
     assert np.allclose(one, eight, rtol=1e-5) and one[-1] < one[0]
 
 
-@pytest.mark.xdist_group("processes")
-def test_two_processes_train_as_one_and_stop_together(corpus, cache, alone, tmp_path):
-    "Four devices each; process 0 alone is told to stop, both end after the same step, and one process goes on, on another mesh."
+def two(folder, corpus, cache, **options):
+    "Two processes of four devices each."
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
-    pair = [start(tmp_path, corpus, cache, dict(data=2, fsdp=4), nap=0.4, devices=4, LVM_COORDINATOR=f"127.0.0.1:{port}", LVM_PROCESSES="2", LVM_PROCESS=str(i)) for i in range(2)]
+    return [start(folder, corpus, cache, dict(data=2, fsdp=4), devices=4, LVM_COORDINATOR=f"127.0.0.1:{port}", LVM_PROCESSES="2", LVM_PROCESS=str(i), **options) for i in range(2)]
+
+
+@pytest.mark.xdist_group("processes")
+def test_two_processes_train_as_one(corpus, cache, alone):
+    for losses in map(ended, two(None, corpus, cache)): assert np.allclose(losses, alone, rtol=1e-5)
+
+
+@pytest.mark.xdist_group("processes")
+def test_two_processes_stop_together(corpus, cache, alone, tmp_path):
+    "Process 0 alone is told to stop, both end after the same step, and one process goes on, on another mesh."
+    pair = two(tmp_path, corpus, cache, nap=0.4)
     wait_for(lambda: len(read_log(tmp_path)) >= 2, pair[0])
     pair[0].send_signal(signal.SIGTERM)
     first, second = map(ended, pair)
@@ -91,7 +101,7 @@ def test_two_processes_train_as_one_and_stop_together(corpus, cache, alone, tmp_
 @pytest.mark.parametrize("kills", [1, pytest.param(20, marks=pytest.mark.slow)])
 def test_killed_at_any_moment_it_goes_on_to_the_same_numbers(kills, corpus, cache, tmp_path):
     "SIGKILL at random steps; once, in the middle, another mesh takes over."
-    draw, mesh, steps = random.Random(0), dict(data=2, fsdp=2), 4 + 2 * kills
+    draw, mesh, steps = random.Random(0), dict(data=2, fsdp=2), 4 + 8 * kills
     reference = ended(start(None, corpus, cache, mesh, steps))
     for strike in range(kills):
         process = start(tmp_path, corpus, cache, mesh, steps, nap=0.05)
@@ -99,6 +109,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_numbers(kills, corpus, cach
         target = min(done + draw.randint(1, 2), steps - 1)
         wait_for(lambda: len(read_log(tmp_path)) >= target, process)
         time.sleep(draw.random() * 0.1)
+        assert process.poll() is None and len(read_log(tmp_path)) < steps, "the run was over before it could be killed"
         process.kill(); process.communicate()
     same = ended(start(tmp_path, corpus, cache, mesh, steps))
     assert np.array_equal(same, reference), "the losses are not bit-equal"
