@@ -447,7 +447,7 @@ def evaluate(protocol: str | Protocol,          # a name of `PROTOCOLS`, or one 
 def _result(p, words, measures, files) -> Result:
     scores, beside = [], []
     for metric, own, m in measures:
-        if isinstance(m, Score): scores.append(m); continue
+        if isinstance(m, Score): (scores if own else beside).append(m); continue
         parts = lambda name, m=m: (read_safetensors(f)[name] for f in files(m))
         row, more = m.score(parts, set.intersection(*(set(safe_open(f, "np").keys()) for f in files(m))))  # who is in every shard
         (scores if own else beside).append(replace(row, metric=metric))
