@@ -324,11 +324,11 @@ def generate(args) -> int:
     example: lvm-lite generate cat.png cat-mask.png dog.png --model runs/sample/finetune/model --fit crop"""
     from pathlib import Path
     import jax, numpy as np
-    from lvm_lite.checkpoints import load_model
+    from lvm_lite.checkpoints import load_model, model_directory, read_config
     from lvm_lite.evaluate import check_pair
     from lvm_lite.figures import as_uint8, grid, provenance
     from lvm_lite.files import atomic_write
-    from lvm_lite.generation import generate, serve
+    from lvm_lite.generation import check_request, generate, serve
     from lvm_lite.playground import write_film
     from lvm_lite.tokenizer import load_tokenizer
     if args.samples < 1: raise ValueError(f"--samples must be at least 1, not {args.samples}")
@@ -339,6 +339,7 @@ def generate(args) -> int:
     if args.dry_run:
         print(f"{what}: {len(images)} pictures of {N} tokens, {len(images) * N} in all; {frames} more, {frames * N} tokens, times {args.samples}, by {args.model} into {args.out}")
         return 0
+    check_request(read_config(model_directory(args.model)), np.array([len(images) * N]), frames * N, temperature=args.temperature, top_k=args.top_k, top_p=args.top_p, window=args.window)
     model = load_model(args.model, args.dtype, accept=args.accept)
     check_pair(model, tokenizer, args.model)
     codes, out = tokenizer.encode(images).reshape(1, -1), Path(args.out)
