@@ -37,7 +37,7 @@ train-sample: $(STAMP) ## train the sample Llamas anew into data/llama, which mu
 	@mkdir -p figures/runs
 	$(BIN)/papermill nbs/train/llama.ipynb figures/runs/llama.ipynb -p train True
 
-# The TPU's compiler lies apart: beside JAX it would be tried at every start.
+# The TPU's compiler lies apart, where train.topology_devices looks for it: beside JAX it would be tried at every start.
 LIBTPU := .libtpu
 LIBTPU_VERSION := 0.0.52
 $(LIBTPU)/installed: $(STAMP)
@@ -46,10 +46,10 @@ $(LIBTPU)/installed: $(STAMP)
 
 budgets: $(LIBTPU)/installed ## compile every size and stage for TPUs that are not here, into figures/budgets.*: two hours
 	@mkdir -p figures/runs
-	JAX_PLATFORMS=cpu TPU_LIBRARY_PATH='$(CURDIR)/$(LIBTPU)/libtpu/libtpu.so' $(BIN)/papermill nbs/train/budgets.ipynb figures/runs/budgets.ipynb -p measure True -r libtpu $(LIBTPU_VERSION) $(if $(ONLY),-p only '$(ONLY)')
+	JAX_PLATFORMS=cpu $(BIN)/papermill nbs/train/budgets.ipynb figures/runs/budgets.ipynb -p measure True -r libtpu $(LIBTPU_VERSION) $(if $(ONLY),-p only '$(ONLY)')
 
 budget: $(LIBTPU)/installed ## one of them, as a proof that the paper's step still compiles: a minute
-	JAX_PLATFORMS=cpu TPU_LIBRARY_PATH='$(CURDIR)/$(LIBTPU)/libtpu/libtpu.so' $(BIN)/lvm-lite budget 300M pretrain --topology v3:16x8
+	JAX_PLATFORMS=cpu $(BIN)/lvm-lite budget 300M pretrain --topology v3:16x8
 
 proofs: $(STAMP) ## what takes minutes to prove: the whole grid of attention; tokenising and training killed at twenty random moments
 	$(BIN)/python -m pytest -n 2 -m slow --ignore tests/browser

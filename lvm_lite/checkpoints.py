@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SHIPPED', 'config_to_json', 'config_from_json', 'read_config', 'half_split', 'save_model', 'model_directory',
-           'consent', 'load_model', 'model_card', 'read_checkpoint', 'export', 'push']
+           'consent', 'load_model', 'model_card', 'read_checkpoint', 'noted_training', 'check_codes', 'export', 'push']
 
 # %% ../nbs/17_checkpoints.ipynb #87b765c3
 import json
@@ -296,6 +296,17 @@ def _sharding(name, config):
     return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*((None,) if "blocks" in name else ()), *axes))
 
 # %% ../nbs/17_checkpoints.ipynb #ff3f175e
+def noted_training(directory: Path) -> dict:
+    "What `export` noted of a model's training, empty where it noted nothing."
+    file = directory / "training.json"
+    return json.loads(file.read_text()) if file.exists() else {}
+
+def check_codes(trained: dict, tokenizer, source: str | Path):
+    "Raises a `ValueError` if the training that was noted of `source` had the codes of another tokenizer."
+    from lvm_lite.tokenizer import tokenizer_hash
+    theirs, own = trained.get("tokenizer"), tokenizer_hash(tokenizer)
+    if theirs not in (None, own): raise ValueError(f"{source} was trained on the codes of tokenizer {theirs[:12]}, and this one is {own[:12]}: give the one that belongs to it")
+
 def export(run: str | Path,             # the directory of a training run, or of a model
            directory: str | Path,       # to be made
            tokenizer: str | Path | None = None, # the directory of the tokenizer to go along, or "sample"
@@ -306,18 +317,18 @@ def export(run: str | Path,             # the directory of a training run, or of
            accept: bool = False,        # the condition in the card of a model
           ) -> Path:
     "Write a directory that stands alone: model, tokenizer, what trained it, and a card. Raises `ValueError` for a tokenizer that the model was not trained with, or a condition that was not accepted."
-    from lvm_lite.tokenizer import load_tokenizer, tokenizer_hash
+    from lvm_lite.tokenizer import load_tokenizer
     tokenizer_directory = None if tokenizer is None else data_path("tokenizer") if str(tokenizer) == "sample" else Path(tokenizer)
     if (Path(run) / "checkpoints").exists(): model, trained, step = read_checkpoint(run, step)
     else:
         there = model_directory(run)
         model, condition = load_model(there, accept=accept), condition or consent(there)  # a condition travels along
-        trained = json.loads((there / "training.json").read_text()) if (there / "training.json").exists() else {}
+        trained = noted_training(there)
         step = trained.get("step")
     if tokenizer is not None:
         packed = load_tokenizer(tokenizer_directory)
         theirs = packed.config
-        if trained.get("tokenizer") not in (None, tokenizer_hash(packed)): raise ValueError(f"{run} was trained on the codes of tokenizer {trained['tokenizer'][:12]}, and {tokenizer} is {tokenizer_hash(packed)[:12]}: give the one that made its corpus")
+        check_codes(trained, packed, run)
         if (theirs.codebook_size, theirs.tokens_per_image) != (model.config.codebook_size, model.config.tokens_per_image):
             raise ValueError(f"{tokenizer} has {theirs.codebook_size} codes and {theirs.tokens_per_image} tokens an image, the model {model.config.codebook_size} and {model.config.tokens_per_image}: they do not belong together")
     with atomic_write(directory) as path:

@@ -12,6 +12,7 @@ __all__ = ['PROTOCOLS', 'CONDITIONS', 'SHARD', 'check_pair', 'complete_codes', '
 import json, sys, tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import cache as once
 from hashlib import sha256
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from PIL import Image
 from safetensors import safe_open
 from tqdm import tqdm
 
-from .checkpoints import model_directory
+from .checkpoints import check_codes, model_directory, noted_training
 from .features import NETWORKS, load_features
 from .files import atomic_write, differences, json_text, read_safetensors, write_safetensors
 from .generation import Served, generate, serve, share
@@ -42,9 +43,7 @@ def check_pair(model, tokenizer,
     "Raises a `ValueError` if model and tokenizer do not share codebook and image size, or the model was trained on the codes of another."
     ours, theirs = (model.config.codebook_size, model.config.tokens_per_image), (tokenizer.config.codebook_size, tokenizer.config.tokens_per_image)
     if ours != theirs: raise ValueError(f"the model knows {ours[0]} codes and {ours[1]} tokens an image, the tokenizer {theirs[0]} and {theirs[1]}: they do not belong together")
-    if not source or not (noted := model_directory(source) / "training.json").exists(): return
-    trained, own = json.loads(noted.read_text()).get("tokenizer"), tokenizer_hash(tokenizer)
-    if trained not in (None, own): raise ValueError(f"{source} was trained on the codes of tokenizer {trained[:12]}, and this one is {own[:12]}: give the one that belongs to it")
+    if source: check_codes(noted_training(model_directory(source)), tokenizer, source)
 
 def complete_codes(model,
                    tokenizer,
@@ -334,9 +333,10 @@ def _claim(folder: Path, record: dict):
 
 def _shards(samples: int) -> list[range]: return [range(i, min(i + SHARD, samples)) for i in range(0, samples, SHARD)]
 
-def shard_codes(p: Protocol, model, tokenizer, questions: list[Question], numbers: range, file: Path, batch_size: int, shared=None) -> np.ndarray:
-    "The codes that the model answers with, (n, F, tokens): from `file`, or sampled and put there. `shared` is the pair that stands before every query, read."
+def shard_codes(p: Protocol, model, tokenizer, questions: list[Question], numbers: range, file: Path, batch_size: int, read_pair=lambda: None) -> np.ndarray:
+    "The codes that the model answers with, (n, F, tokens): from `file`, or sampled and put there. `read_pair` gives the pair that stands before every query as `generation.share` reads it, or None."
     if file.exists(): return read_safetensors(file)["codes"]
+    shared = read_pair()
     shown, frames, out = np.stack([q.shown if shared is None else q.shown[-1:] for q in questions]), len(questions[0].truth) - (p.given if as_task(p.task).unit == "video" else 0), []
     for i in range(0, len(shown), batch_size):
         part = shown[i:i + batch_size]
@@ -418,7 +418,7 @@ def evaluate(protocol: str | Protocol,          # a name of `PROTOCOLS`, or one 
                             model=model_digest(model) if model is not None else None, batch_size=batch_size))
         served = model if model is None or isinstance(model, Served) else serve(model)  # once, and not for each batch
         pair = None if video else kept_pair(p, training, folder / "pair.safetensors")
-        shared = share(served, tokenizer.encode(pair).reshape(-1)) if served is not None and pair is not None else None
+        read_pair = once(lambda: None if pair is None else share(served, tokenizer.encode(pair).reshape(-1)))  # a run that is finished reads nothing
         others = others if others is not None and len(others) >= p.samples else None
         at = None if others is None else chosen("others", others)
         shards = _shards(p.samples)
@@ -430,7 +430,7 @@ def evaluate(protocol: str | Protocol,          # a name of `PROTOCOLS`, or one 
             codes_file = folder / "samples" / f"{n:05}.safetensors"
             if not (missing or drawn or (model is not None and not codes_file.exists())): continue
             questions = [question(p, queries, int(order[i]), pair) for i in shards[n]]
-            codes = None if model is None else shard_codes(p, served, tokenizer, questions, shards[n], codes_file, batch_size, shared)
+            codes = None if model is None else shard_codes(p, served, tokenizer, questions, shards[n], codes_file, batch_size, read_pair)
             real = None if others is None or not any(m.name.startswith(("inception", "i3d")) for m in missing) else np.stack([question(p, others, int(at[i]), pair).truth for i in shards[n]])
             seen = shard_pictures(p, tokenizer, questions, codes, real)
             classes = None if questions[0].classes is None else np.stack([q.classes for q in questions])

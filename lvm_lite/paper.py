@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .checkpoints import load_model, model_directory
+from .checkpoints import load_model, model_directory, noted_training
 from .evaluate import check_pair, complete
 from .figures import grid
 from .generation import Served, serve
@@ -56,15 +56,10 @@ class Artist:
         return self.tokenizer.decode(self.tokenizer.encode(np.asarray(images)))
 
 # %% ../nbs/22_paper.ipynb #1416ba02
-def _trained(directory: Path) -> dict | None:
-    "What `export` noted of the training, where it did."
-    file = directory / "training.json"
-    return json.loads(file.read_text()) if file.exists() else None
-
 def describe_training(directory: Path, config: ModelConfig) -> str:
     "One sentence that says what trained the model in a directory."
     size = next((name for name, known in MODELS.items() if replace(known, context=config.context) == config), f"{config.layers} layers of {config.hidden_dim}")
-    if t := _trained(directory):
+    if t := noted_training(directory):
         return f"{directory.name}: {size}, stage {t['stage']['name']}, {t['step']} steps, {t['minutes']:.0f} minutes."
     logs = {stage: read_log(directory.parent.parent / stage) for stage in ("pretrain", "finetune")}
     if not all(logs.values()): return f"Model {directory.name}."

@@ -202,6 +202,13 @@ def _origin(work: Work, images: int) -> dict:
     return dict(task=work.task.name, sentences=work.count(images), **source)
 
 # %% ../nbs/13_pretokenize.ipynb #ab8796fd
+def _frames(task: Task, images: int) -> int: return images if is_frames(task) else images // 2 # of a clip, where a sentence has so many images
+
+def _at_most(name: str, task: Task, source, sentences: int | None, images: int) -> Work:
+    "A work of so many sentences, or of as many as the source makes."
+    most = count_sentences(task, source, images)
+    return Work(name, task, source, min(sentences or most, most))
+
 def row_works(root: str | Path,          # below it each data set lies in its own folder
               rows: list[str] | None = None, # of Table 3; by default all whose data are there, and what is left out is said
               images: int = IMAGES,      # in a sentence
@@ -217,13 +224,12 @@ def row_works(root: str | Path,          # below it each data set lies in its ow
     for name in TABLE3 if rows is None else rows:
         row = plugged(lookup(TABLE3, name, "row of Table 3"), annotators)
         try:
-            found = row_sources(row, root, frames=images if is_frames(row) else images // 2, **options)
+            found = row_sources(row, root, frames=_frames(row, images), **options)
             if not found: raise FileNotFoundError(f"nothing of it lies below {root}: " + "; ".join(f"{d.name} in {d.folder}/, needing {d.needs}" for d in data_sets(row)))
         except (ValueError, FileNotFoundError) as e: leave_out(name, e); continue
         for work, source in found.items():
-            try: most = count_sentences(row, source, images)
+            try: works.append(_at_most(work, row, source, sentences, images))
             except ValueError as e: leave_out(work, e)
-            else: works.append(Work(work, row, source, min(sentences or most, most)))
     return works, left_out
 
 # %% ../nbs/13_pretokenize.ipynb #321812b3
@@ -235,9 +241,8 @@ def own_work(task: str,
              **options,            # of `open_source`: size, fit, on_error, keep, …
             ) -> Work:
     "The work of a folder of your own, under the task's name."
-    source = open_source(kind, folder, want=wanted(task), frames=images if is_frames(as_task(task)) else images // 2, **options)
-    most = count_sentences(as_task(task), source, images)
-    return Work(task, task, source, min(sentences or most, most))
+    source = open_source(kind, folder, want=wanted(task), frames=_frames(as_task(task), images), **options)
+    return _at_most(task, as_task(task), source, sentences, images)
 
 # %% ../nbs/13_pretokenize.ipynb #0ea762ed
 def pretokenize_stream(path: str | Path,
