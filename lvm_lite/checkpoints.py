@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['SHIPPED', 'config_to_json', 'config_from_json', 'read_config', 'half_split', 'save_model', 'model_directory',
-           'consent', 'load_model', 'model_card', 'read_checkpoint', 'noted_training', 'check_codes', 'export', 'push']
+           'consent', 'load_model', 'model_card', 'read_checkpoint', 'training_note', 'noted_training', 'check_codes',
+           'export', 'push']
 
 # %% ../nbs/17_checkpoints.ipynb #87b765c3
 import json
@@ -105,14 +106,18 @@ def _write_model(model: Llama, path: Path, dtype, shard_bytes: float):
         (path / "model.safetensors.index.json").write_text(json.dumps(index, indent=1) + "\n")
     (path / "config.json").write_text(json.dumps(config_to_json(model.config, np.dtype(dtype).name), indent=1) + "\n")
 
+def _write_note(trained, path): (path / "training.json").write_text(json.dumps(trained, indent=1) + "\n")
+
 def save_model(model: Llama, directory: str | Path,
                dtype=np.float32,          # or np.float16, ml_dtypes.bfloat16
                shard_bytes: float = 5e9,  # of a file, at most
+               trained: dict | None = None, # what `training_note` says of its training
               ):
     "Write `config.json` and safetensors so that `transformers.LlamaForCausalLM.from_pretrained` reads them. The directory appears whole or not at all."
     with atomic_write(directory) as path:
         path.mkdir()
         _write_model(model, path, dtype, shard_bytes)
+        if trained: _write_note(trained, path)
 
 # %% ../nbs/17_checkpoints.ipynb #d744cf21
 def _hub(): # huggingface_hub, or what to do without it
@@ -296,8 +301,16 @@ def _sharding(name, config):
     return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*((None,) if "blocks" in name else ()), *axes))
 
 # %% ../nbs/17_checkpoints.ipynb #ff3f175e
+def training_note(trained: dict,    # the configuration of a run
+                  run: str | Path,  # its directory
+                  step: int,
+                 ) -> dict:
+    "What is written down beside a model of its training: the run's configuration, the step, and the minutes that the run's log counts."
+    log = read_log(run)
+    return trained | dict(step=step) | (dict(minutes=sum(line["seconds"] for line in log) / 60) if log else {})
+
 def noted_training(directory: Path) -> dict:
-    "What `export` noted of a model's training, empty where it noted nothing."
+    "What was noted of a model's training when it was saved, empty where nothing was."
     file = directory / "training.json"
     return json.loads(file.read_text()) if file.exists() else {}
 
@@ -335,7 +348,7 @@ def export(run: str | Path,             # the directory of a training run, or of
         path.mkdir()
         _write_model(model, path, dtype, 5e9)
         if tokenizer is not None: shutil.copytree(tokenizer_directory, path / "tokenizer", ignore=shutil.ignore_patterns("__pycache__"))
-        if trained: (path / "training.json").write_text(json.dumps(trained | dict(step=step) | (dict(minutes=sum(line["seconds"] for line in log) / 60) if (log := read_log(run)) else {}), indent=1) + "\n")
+        if trained: _write_note(training_note(trained, run, step), path)
         (path / "README.md").write_text(model_card(model.config, trained | dict(steps=step) if trained else None, title or f"LVM-Lite, {Path(run).name}", condition, tokenizer is not None), encoding="utf-8")
     return Path(directory)
 

@@ -17,7 +17,7 @@ from jax.sharding import PartitionSpec
 
 from .attention import attention, blockwise_attention
 from .mesh import ROWS, axis_size, gathered, local, require_divisible, shard, summed
-from .model import Llama, block_weights, rms_norm, rotary, rotate
+from .model import Llama, block_weights, compute_dtype, rms_norm, rotary, rotate
 from .settings import ModelConfig
 
 # %% ../nbs/16_generation.ipynb #f48bc9fe
@@ -70,13 +70,13 @@ _FUSED = dict(qkv=("query", "key", "value"), out=("out",), gate_up=("gate", "up"
 
 # %% ../nbs/16_generation.ipynb #671ac0a0
 def serve(model: Llama,
-          dtype="float32",             # of activations, products, and what is not in int8: "float32", "bfloat16" or "float16"
+          dtype=None,                  # of activations, products, and what is not in int8: "float32", "bfloat16" or "float16"; None is `compute_dtype`'s
           weights: str | None = None,  # "int8": eight bits a weight of the blocks
           cache: str | None = None,    # "int8": eight bits a key and value
           release: bool = False,       # free the model's own arrays on the way; it cannot be used afterwards
          ) -> Served:
     "The model laid out for generation, on the mesh that is set. Raises a `ValueError` for another dtype, or a mesh that does not divide the heads."
-    config, dtype = model.config, jnp.dtype(dtype).name
+    config, dtype = model.config, jnp.dtype(dtype or compute_dtype()).name
     if dtype not in ("float32", "bfloat16", "float16"): raise ValueError(f"dtype is float32, bfloat16 or float16, not {dtype}")
     for what, given in (("weights", weights), ("cache", cache)):
         if given not in (None, "int8"): raise ValueError(f"{what} are kept in dtype, or in 'int8', not in {given!r}")
@@ -294,7 +294,7 @@ def generate(model: Llama | Served,
              temperature: float = 1.0, # > 0
              top_k: int = 100,         # 1 is greedy
              top_p: float = 1.0,       # of the codes that `top_k` leaves, the likeliest that together have this probability
-             dtype=jnp.float32,        # of the computation, where `model` is a `Llama`
+             dtype=None,               # of the computation, as `serve` takes it, where `model` is a `Llama`
              shared: Shared | None = None, # what stands before every prompt, read by `share`
              window: int | None = None,    # frames to go on from when the context is full: 15 in LVM's script; None refuses
              on_frame: Callable | None = None, # on_frame(number, codes (B, N)), as soon as a frame is written; what it raises stops the work

@@ -59,12 +59,12 @@ class Artist:
 def describe_training(directory: Path, config: ModelConfig) -> str:
     "One sentence that says what trained the model in a directory."
     size = next((name for name, known in MODELS.items() if replace(known, context=config.context) == config), f"{config.layers} layers of {config.hidden_dim}")
-    if t := noted_training(directory):
-        return f"{directory.name}: {size}, stage {t['stage']['name']}, {t['step']} steps, {t['minutes']:.0f} minutes."
     logs = {stage: read_log(directory.parent.parent / stage) for stage in ("pretrain", "finetune")}
-    if not all(logs.values()): return f"Model {directory.name}."
-    minutes = sum(line["seconds"] for log in logs.values() for line in log) / 60
-    return f"Short training: {size}, {' + '.join(str(log[-1]['step']) for log in logs.values())} steps, {minutes:.1f} minutes."
+    if all(logs.values()):
+        minutes = sum(line["seconds"] for log in logs.values() for line in log) / 60
+        return f"Short training: {size}, {' + '.join(str(log[-1]['step']) for log in logs.values())} steps, {minutes:.1f} minutes."
+    if t := noted_training(directory): return f"{directory.name}: {size}, stage {t['stage']['name']}, {t['step']} steps, {t['minutes']:.0f} minutes."
+    return f"Model {directory.name}."
 
 # %% ../nbs/22_paper.ipynb #b1a00550
 def open_artist(settings: Profile,
