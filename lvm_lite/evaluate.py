@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['PROTOCOLS', 'CONDITIONS', 'SHARD', 'check_pair', 'complete_codes', 'complete', 'Protocol', 'conditioned', 'Drawn',
            'open_protocol', 'Question', 'kept_pair', 'question', 'Measure', 'mean_score', 'distance_measure',
-           'video_is_measure', 'mask_measure', 'psnr_measure', 'measures_of', 'model_digest', 'shard_codes',
-           'shard_pictures', 'Result', 'in_words', 'evaluate']
+           'video_is_measure', 'mask_measure', 'edge_measure', 'psnr_measure', 'measures_of', 'model_digest',
+           'shard_codes', 'shard_pictures', 'Result', 'in_words', 'evaluate']
 
 # %% ../nbs/20_evaluate.ipynb #09d6e27b
 import json, sys, tempfile
@@ -27,7 +27,7 @@ from .checkpoints import check_codes, model_directory, noted_training
 from .features import NETWORKS, load_features
 from .files import atomic_write, differences, json_text, read_safetensors, write_safetensors
 from .generation import Served, generate, serve, share
-from .metrics import (ConfusionMatrix, FeatureStats, Score, agnostic_iou, best_shift, check_palette, clips_for, decode_mask, frechet_distance, frechet_score, mask_iou, psnr,
+from .metrics import (ConfusionMatrix, FeatureStats, Score, agnostic_iou, best_shift, check_palette, clips_for, decode_mask, edge_counts, f_measure, frechet_distance, frechet_score, mask_iou, psnr,
                               reference_features, video_inception_score)
 from .readers import is_hub
 from .settings import lookup
@@ -104,7 +104,7 @@ PROTOCOLS = {p.name: p for p in (
     *map(_of_table4, TABLE4),
     _of_world("frames", _GROUPS["frames"], "video", "FVD", "IS"), _of_world("synthesis", _GROUPS["synthesis"], "segmentation-to-image", "FID"),
     _of_world("segmentation", _GROUPS["segmentation"], "segmentation", "mIoU", "FID"),
-    *(_of_world(task, "one right answer", task, "PSNR") for task in ("colourisation", "inpainting", "edges", "depth")))}
+    *(_of_world(task, "one right answer", task, "PSNR", *more) for task, *more in (("colourisation",), ("inpainting",), ("edges", "edge F-measure"), ("depth",))))}
 
 # %% ../nbs/20_evaluate.ipynb #1191ca62
 CONDITIONS = {"mask": ("imagenet-1k-segmentation-map-to-image", "classes"), "edge": ("imagenet-1k-edge-map-to-image", "pair"), "depth": ("imagenet-1k-depth-map-to-image", "depth")}  # -> row of Table 3, field of `Scene`
@@ -238,6 +238,7 @@ def video_is_measure(network: Callable, kind: str, samples: int = 0) -> Measure:
 def mask_measure(colours: np.ndarray,  # (K, 3) uint8, of the classes that count
                  first: int,           # number of the first of them in `Scene.classes`
                  reach: int,           # pixels, of the small translation
+                 titles: tuple = (),   # of the classes; by default their numbers
                 ) -> Measure:
     "mIoU by one confusion matrix, and what tells wrong names from wrong places."
     K = len(colours)
@@ -265,7 +266,8 @@ def mask_measure(colours: np.ndarray,  # (K, 3) uint8, of the classes that count
         nan, who = Score("", float("nan"), n, protocol, note="no model was asked"), [w for w in ("model", "query", "prompt_answer") if f"{w} counts" in names]
         counts, shifted = merged("oracle counts"), merged("oracle shifted")
         have = "model" in who
-        row = replace(nan, metric="mIoU", value=merged("model counts").miou() if have else float("nan"), oracle=counts.miou(), note="" if have else nan.note)
+        each = {who: {name: float(iou) for name, iou in zip(titles or [*map(str, range(K))], merged(f"{who} counts").iou()) if np.isfinite(iou)} for who in ("model", "oracle") if who == "oracle" or have}
+        row = replace(nan, metric="mIoU", value=merged("model counts").miou() if have else float("nan"), oracle=counts.miou(), note="" if have else nan.note, each=each)
         beside = [Score("pixel accuracy", merged("model counts").pixel_accuracy(), n, protocol, oracle=counts.pixel_accuracy()),
                   mean_score("class-agnostic mask IoU", all_of("model agnostic"), "best IoU of any predicted class with each class of the truth, mean", float(np.nanmean(all_of("oracle agnostic")))),
                   Score("mIoU after the best shift", merged("model shifted").miou(), n, f"each mask moved by up to {reach} pixel{'s' * (reach > 1)} along both axes", oracle=shifted.miou())] if have else []
@@ -275,6 +277,17 @@ def mask_measure(colours: np.ndarray,  # (K, 3) uint8, of the classes that count
     return Measure(f"masks-{sha256(colours.tobytes()).hexdigest()[:12]}-{reach}", keep, score)
 
 # %% ../nbs/20_evaluate.ipynb #74a4ac3f
+def edge_measure(reach: int # pixels: the Berkeley benchmark allows 0.75 % of the diagonal
+                ) -> Measure:
+    "The F-measure of edges, of each who answers."
+    def keep(pictures, classes): return {who: np.stack([edge_counts(t[0], a[0], reach) for t, a in zip(pictures["truth"], x)]) for who, x in pictures.items() if who in ("model", "oracle", "query", "prompt_answer")}
+    def score(parts, names):
+        counts, protocol = {who: np.concatenate(list(parts(who))) for who in names}, f"precision and recall of pixels over all pictures, within {reach} pixel{'s' * (reach > 1)}"
+        n, values = len(counts["oracle"]), {who: f_measure(each.sum(0)) for who, each in counts.items()}
+        row = Score("edge F-measure", values.get("model", float("nan")), n, protocol, oracle=values["oracle"], note="" if "model" in names else "no model was asked")
+        return row, [Score(f"edge F-measure of the {title} handed back", values[who], n, protocol) for who, title in (("query", "query"), ("prompt_answer", "prompt's answer")) if who in names]
+    return Measure(f"edges-{reach}", keep, score)
+
 def psnr_measure() -> Measure:
     "Mean PSNR of the pictures, in dB, of each who answers."
     def keep(pictures, classes): return {who: np.array([psnr(t, a) for t, a in zip(pictures["truth"], x)]) for who, x in pictures.items() if who in ("model", "oracle", "query", "prompt_answer")}
@@ -300,12 +313,14 @@ def measures_of(p: Protocol,
     def made(metric):
         if metric == "mIoU":
             colours, first = check_palette(PALETTES[palette], palette), int(palette != "sample")
-            return mask_measure(colours[first:len(World(p.split, size, p.level).classes) if p.data == "sample" else None], first, max(1, size // 32))
+            names = World(p.split, size, p.level).classes if p.data == "sample" else tuple(map(str, range(len(colours))))
+            return mask_measure(colours[first:len(names)], first, max(1, size // 32), names[first:])
         if metric == "PSNR": return psnr_measure()
+        if metric == "edge F-measure": return edge_measure(max(1, round(0.0075 * 2**0.5 * size)))
         if metric == "IS": return video_is_measure(network("c3d"), p.video_is, p.samples)
         if metric == "FID": return distance_measure("FID", network("inception"), "", cache, p.samples)
         if metric.startswith("FVD"): return distance_measure("FVD", network("i3d"), metric.partition(" of ")[2] or p.fvd[0], cache, p.samples)
-        raise ValueError(f"{p.name}: unknown metric {metric!r}; known: mIoU, FID, FVD, IS, PSNR")
+        raise ValueError(f"{p.name}: unknown metric {metric!r}; known: mIoU, FID, FVD, IS, PSNR, edge F-measure")
     out = []
     for metric, own in [(m, True) for m in p.metrics] + [(f"FVD of {kind}", False) for kind in p.fvd[1:] if "FVD" in p.metrics]:
         try: out.append((metric, own, made(metric)))

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['VIDEO_IS', 'FVD', 'Score', 'ConfusionMatrix', 'mask_iou', 'agnostic_iou', 'best_shift', 'check_palette',
-           'decode_mask', 'psnr', 'perplexity', 'FeatureStats', 'as_features', 'frechet_distance', 'frechet_score',
-           'frechet_infinity', 'kernel_distance', 'precision_recall', 'inception_score', 'video_inception_score',
-           'clips_for', 'reference_features', 'reference_stats']
+           'decode_mask', 'psnr', 'edge_counts', 'f_measure', 'perplexity', 'FeatureStats', 'as_features',
+           'frechet_distance', 'frechet_score', 'frechet_infinity', 'kernel_distance', 'precision_recall',
+           'inception_score', 'video_inception_score', 'clips_for', 'reference_features', 'reference_stats']
 
 # %% ../nbs/19_metrics.ipynb #cf19cf27
 import hashlib, math, warnings
@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 from PIL import Image
 
@@ -32,6 +33,7 @@ class Score:
     oracle: float | None = None   # the truth through the tokenizer
     interval: tuple | None = None # (low, high), where one is honest
     note: str = ""
+    each: dict | None = None      # of a mean over classes: class -> its own
 
     def __str__(self) -> str:
         beside = [f"N {self.samples}"] + [f"{k} {_short(v)}" for k, v in (("floor", self.floor), ("oracle", self.oracle)) if v is not None]
@@ -175,6 +177,22 @@ def psnr(a: np.ndarray, # images, uint8 in 0…255 or float in [0, 1]
     if a.shape != b.shape: raise ValueError(f"images have shapes {a.shape} and {b.shape}")
     mse = np.mean((a - b) ** 2)
     return float(-10 * np.log10(mse)) if mse else float("inf")
+
+def edge_counts(truth: np.ndarray,  # edges, white on black, (H, W, 3), uint8 or float in [0, 1]
+                answer: np.ndarray, # the same shape
+                reach: int = 1,     # pixels that an edge may lie aside
+               ) -> np.ndarray:
+    "(4,) int64: the answer's edge pixels that lie within reach of the truth's, all of its; the truth's within reach of the answer's, all of its. Counts of pictures add up. Raises `ValueError` for shapes that differ."
+    if np.shape(truth) != np.shape(answer): raise ValueError(f"images have shapes {np.shape(truth)} and {np.shape(answer)}")
+    truth, answer = (np.uint8(_unit(x).mean(-1) > 0.5) for x in (truth, answer))
+    near = lambda x: cv2.dilate(x, np.ones((2 * reach + 1,) * 2, np.uint8))
+    return np.array([(answer & near(truth)).sum(), answer.sum(), (truth & near(answer)).sum(), truth.sum()], np.int64)
+
+def f_measure(counts: np.ndarray # sums of `edge_counts`
+             ) -> float:
+    "Harmonic mean of precision and recall of all pictures together, in [0, 1], as the Berkeley benchmark takes it at one threshold; 0 where nothing was found, NaN where there is nothing to find."
+    precision, recall = counts[0] / max(counts[1], 1), counts[2] / max(counts[3], 1)
+    return float("nan") if not counts[3] else float(2 * precision * recall / (precision + recall)) if counts[0] else 0.0
 
 def _unit(a) -> np.ndarray:
     "An image as float64 in [0, 1]."

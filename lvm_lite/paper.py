@@ -153,19 +153,19 @@ def coloured_scenes(world: World, count: int, seed: int = 0) -> list[tuple]:
     return seeds
 
 class AnswerKinds:
-    "Tells masks, depth, edges and pictures apart: the nearest mean of true answers, by their common covariance. Answers of the sample world, through the tokenizer."
+    "Tells masks, depth, edges and pictures apart: the kind whose true answers, taken to be normal, make an answer likeliest. Answers of the sample world, through the tokenizer."
     def __init__(self, tokenizer, world: World, samples: int = 150, seed: int = 0):
         seeds = coloured_scenes(world, samples, seed)
         looks = {task: _looks(tokenizer.decode(tokenizer.encode(np.stack([draw_pair(task, world.scene(at), at)[1] for at in seeds])))) for task in KINDS}
         self.names = sorted(set(KINDS.values()))
         of = lambda kind: np.concatenate([looks[task] for task in KINDS if KINDS[task] == kind])
         self.means = np.stack([of(kind).mean(0) for kind in self.names])
-        common = np.mean([np.cov(of(kind).T) for kind in self.names], 0)
-        self.inverse = np.linalg.inv(common + 1e-6 * np.eye(len(common)))
+        spread = np.stack([np.cov(of(kind).T) for kind in self.names]) + 1e-5 * np.eye(self.means.shape[1])
+        self.inverse, self.volume = np.linalg.inv(spread), np.linalg.slogdet(spread)[1]
 
     def __call__(self, images) -> np.ndarray: # (n, H, W, 3) -> (n,) names of kinds
         away = _looks(images)[:, None] - self.means
-        return np.array(self.names)[np.einsum("nki,ij,nkj->nk", away, self.inverse, away).argmin(1)]
+        return np.array(self.names)[(np.einsum("nki,kij,nkj->nk", away, self.inverse, away) + self.volume).argmin(1)]
 
 # %% ../nbs/22_paper.ipynb #3ecd140c
 def lacks(settings: Profile, data_sets=(), stage: str = "", data: str | Path = "data-sets") -> list[str]:

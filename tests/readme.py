@@ -4,6 +4,7 @@ The index's tables are filled in first: those of notebooks from the title and su
 import json
 import re
 from pathlib import Path
+from statistics import mean
 
 root = Path(__file__).resolve().parent.parent
 header = "<!-- Made from nbs/index.ipynb by `make readme`; edit the notebook. -->\n"
@@ -51,18 +52,19 @@ def with_maps(text: str) -> str:
 
 def results() -> str:
     "The rows of the table of results."
-    runs = json.loads((root / "figures/results.json").read_text(encoding="utf-8"))["numbers"]
-    scores = {who: {(task, s["metric"]): s for task, found in run.items() for s in found} for who, run in runs.items() if who != "right kind"}
+    numbers = json.loads((root / "figures/results.json").read_text(encoding="utf-8"))["numbers"]
+    scores = {who: {(task, s["metric"]): s for task, found in run.items() for s in found} for who, run in numbers["scores"].items()}
     def row(title, task, metric, unit=""):
         own, cool = (scores[who][task, metric] for who in ("shipped", "shipped, T = 0.6"))
         copied = scores["shipped"].get((task, f"{metric} of the query handed back"))
         digits = 1 if unit else 2
         return f"| {title} | " + " | ".join("-" if v is None else f"{v:.{digits}f}{unit}" for v in (own["value"], cool["value"], own["oracle"], copied and copied["value"])) + " |\n"
-    def right(who, which=0): return f"{sum(shares[which] for shares in runs['right kind'][who].values()) / len(runs['right kind'][who]):.1%}"
+    def right(who, which=0): return f"{mean(shares[which] for shares in numbers['right_kind'][who].values()):.1%}"
     return "".join([f"| answers of the right kind, six tasks | {right('shipped')} | {right('shipped, T = 0.6')} | {right('shipped', 1)} | - |\n",
+                    row("segmentation by colour, plain ground, foreground IoU", "segmentation, plain", "foreground IoU"), row("segmentation by colour, plain ground, mIoU", "segmentation, plain", "mIoU"),
                     row("segmentation by colour, foreground IoU", "segmentation", "foreground IoU"), row("segmentation by colour, mIoU", "segmentation", "mIoU"),
                     row("segmentation by kind of thing, mIoU", "segmentation, semantic", "mIoU"),
-                    *(row(f"{task}, PSNR", task, "PSNR", " dB") for task in ("inpainting", "colourisation", "edges", "depth"))])
+                    *(row(f"{task}, PSNR", task, "PSNR", " dB") for task in ("inpainting", "colourisation", "edges", "depth")), row("edges, F-measure", "edges", "edge F-measure")])
 
 
 def update_index():
