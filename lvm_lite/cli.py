@@ -104,7 +104,7 @@ def _own(text: str) -> tuple[str, str, str]: # "segmentation=masks:mine"
       argument("--shard-size", type=int, default=1024, help="sentences a shard (1024)"),
       argument("--rank", default="0/1", metavar="I/N", help="make only every N-th shard, from the I-th (0/1)"),
       argument("--ray", type=int, default=0, metavar="ENCODERS", help="tokenise by Ray Data with so many encoders"),
-      argument("--dry-run", action="store_true", help="count the sentences and stop"),
+      argument("--dry-run", action="store_true", help="count the sentences and stop"), JSON,
       argument("--list", action="store_true", help="show the rows, the data sets, what each needs and its licence, and stop"))
 def tokenize(args) -> int:
     """Turn the data sets of Table 3, or folders of your own, into a corpus of tokens; run again to go on.
@@ -130,13 +130,15 @@ def tokenize(args) -> int:
     if args.rows or not works:
         of_rows, left_out = pretokenize.row_works(args.data, args.rows or None, args.images, args.sentences, split=args.split, annotations=annotations, annotators=annotators, **options)
         works += of_rows
-    for line in left_out: print(f"left out: {line}")
-    for work in works: print(f"{work.name}: {work.count(args.images):,} sentences")
+    counts = {work.name: work.count(args.images) for work in works}
+    if not args.json or not works: print("\n".join([*(f"left out: {line}" for line in left_out), *(f"{name}: {n:,} sentences" for name, n in counts.items())]), file=sys.stderr if args.json else sys.stdout)
     if not works: raise FileNotFoundError(f"no data set of Table 3 lies below {args.data}; lvm-lite tokenize --list says what each needs")
-    if args.dry_run: return 0
+    if args.dry_run:
+        if args.json: _show(args, dict(sentences=counts, left_out=left_out), "")
+        return 0
     missing = pretokenize.pretokenize(args.out, works, args.tokenizer if args.ray else tokenizer, seed=args.seed, images=args.images, shard_size=args.shard_size, rank=rank, ranks=ranks, encoders=args.ray)
-    if not missing: report(args.out)
-    print(f"{args.out}: " + (f"{missing} shards left to other ranks" if missing else "every shard is there"))
+    if not missing and not args.json: report(args.out)
+    _show(args, dict(corpus=args.out, sentences=counts, left_out=left_out, missing_shards=missing), f"{args.out}: " + (f"{missing} shards left to other ranks" if missing else "every shard is there"))
     return 0
 
 # %% ../nbs/25_cli.ipynb #35f5645c
@@ -320,7 +322,7 @@ def _asked(args, pictures: list, size: int):
       argument("--cache", choices=("int8",), help="eight bits a key and value"),
       argument("--format", default="gif", choices=("gif", "mp4"), help="of the film (gif)"),
       argument("--rate", type=int, default=4, help="frames a second of the film (4)"),
-      ACCEPT, DRY)
+      ACCEPT, DRY, JSON)
 def generate(args) -> int:
     """Continue pictures: answer a query as pairs show, or go on with a video.
 
@@ -341,7 +343,8 @@ def generate(args) -> int:
     asked, N = _asked(args, pictures, tokenizer.config.resolution), tokenizer.config.tokens_per_image
     images, frames, what = asked.images, args.frames or asked.frames, asked.what
     if args.dry_run:
-        print(f"{what}: {len(images)} pictures of {N} tokens, {len(images) * N} in all; {frames} more, {frames * N} tokens, times {args.samples}, by {args.model} into {args.out}")
+        _show(args, dict(prompt=what, images=len(images), frames=frames, tokens_per_image=N, samples=args.samples, model=args.model, out=args.out),
+              f"{what}: {len(images)} pictures of {N} tokens, {len(images) * N} in all; {frames} more, {frames * N} tokens, times {args.samples}, by {args.model} into {args.out}")
         return 0
     check_request(read_config(model_directory(args.model)), np.array([len(images) * N]), frames * N, temperature=args.temperature, top_k=args.top_k, top_p=args.top_p, window=args.window)
     model = load_model(args.model, args.dtype or compute_dtype(), accept=args.accept)
@@ -363,7 +366,8 @@ def generate(args) -> int:
         else: write_film(out / f"{name}.{args.format}", np.concatenate([images, row]), args.rate)
     record = dict(settings=vars(args), prompt=what, images=len(images), frames=frames, codes=np.asarray(new).tolist(), **provenance())
     with atomic_write(out / "settings.json") as path: path.write_text(json.dumps(record, indent=1, default=str) + "\n")
-    print(f"{out}: {', '.join(sorted(p.name for p in out.iterdir() if not p.name.startswith('.')))}")
+    files = sorted(p.name for p in out.iterdir() if not p.name.startswith("."))
+    _show(args, dict(out=args.out, files=files, prompt=what, images=len(images), frames=frames), f"{out}: {', '.join(files)}")
     return 0
 
 # %% ../nbs/25_cli.ipynb #b42329d0
@@ -375,7 +379,7 @@ def generate(args) -> int:
       argument("--title", help="of the model card"),
       argument("--condition", help="what whoever loads the model has to accept, for gated access"),
       argument("--accept", action="store_true", help="the condition in the card of the model that is exported"),
-      argument("--push", metavar="OWNER/NAME", help="upload it to the Hub as well, private"))
+      argument("--push", metavar="OWNER/NAME", help="upload it to the Hub as well, private"), JSON)
 def export(args) -> int:
     """Write a model that stands alone: weights that transformers reads, tokenizer, configuration and card.
 
@@ -384,8 +388,8 @@ def export(args) -> int:
     from pathlib import Path
     from lvm_lite import checkpoints
     out = checkpoints.export(args.run, args.out or Path(args.run) / "export", None if args.tokenizer == "none" else args.tokenizer, args.step, jnp.dtype(args.dtype), args.title, args.condition, args.accept)
-    print(f"{out}: {', '.join(sorted(p.name for p in out.iterdir()))}")
-    if args.push: print(checkpoints.push(out, args.push))
+    files, address = sorted(p.name for p in out.iterdir()), checkpoints.push(out, args.push) if args.push else None
+    _show(args, dict(directory=str(out), files=files, address=address), "\n".join([f"{out}: {', '.join(files)}", *[address] * bool(address)]))
     return 0
 
 # %% ../nbs/25_cli.ipynb #2b89842d
@@ -411,7 +415,7 @@ PARTS = argument("--accumulation", type=int, metavar="PARTS", help="parts that a
       argument("--save-every", type=int, metavar="STEPS", help="steps between checkpoints; by default a third of the stage"),
       argument("--evaluate-every", type=int, metavar="STEPS", help="steps between held-out losses and pictures; by default a third of the stage, at most 1000"),
       argument("--tensorboard", action="store_true", help="log for TensorBoard too"),
-      argument("--dry-run", action="store_true", help="say what a step needs on this machine, and stop"))
+      argument("--dry-run", action="store_true", help="say what a step needs on this machine, and stop"), JSON)
 def train(args) -> int:
     """Train a stage of a profile, on this machine or, run on each, on several; run again to go on.
 
@@ -420,14 +424,17 @@ def train(args) -> int:
     from lvm_lite.settings import load_profile
     profile = load_profile(args.profile)
     stage, sizes = profile.stage(args.stage), axes(args.mesh) if args.mesh else None
-    print(mesh.init())
+    print(mesh.init(), file=sys.stderr if args.json else sys.stdout)
     if args.dry_run:
+        from dataclasses import asdict
         import jax
-        print(training.budget(profile.model, stage, f"{jax.devices()[0].platform}:{1 if sizes is None else jax.device_count()}", sizes, keep=args.keep, attention=args.attention, accumulation=args.accumulation, optimizer=args.optimizer))
+        found = training.budget(profile.model, stage, f"{jax.devices()[0].platform}:{1 if sizes is None else jax.device_count()}", sizes, keep=args.keep, attention=args.attention, accumulation=args.accumulation, optimizer=args.optimizer)
+        _show(args, asdict(found) | dict(fits=found.fits), str(found))
         return 0
     options = {k: v for k, v in dict(accumulation=args.accumulation, optimizer=args.optimizer, keep=args.keep, attention=args.attention, accept=args.accept, save_every=args.save_every, evaluate_every=args.evaluate_every, tensorboard=args.tensorboard).items() if v is not None}
     training.run_stage(args.profile, args.stage, args.start, args.root, sizes, **options)
-    print(f"{args.root}/{args.profile}/{args.stage}/model")
+    model = f"{args.root}/{args.profile}/{args.stage}/model"
+    _show(args, dict(model=model), model)
     return 0
 
 # %% ../nbs/25_cli.ipynb #2cdf3b02

@@ -69,7 +69,9 @@ def test_example_runs_as_printed(verb, place, monkeypatch):
 
 @pytest.mark.parametrize("line", ["reproduce --list --json", "reproduce table1 --dry-run --json", "verify runs/sample/corpus --json", "weights list --json", "weights fetch c3d --dry-run --json",
                                   "evaluate --list --json", "evaluate sample-depth --model none --samples 32 --dry-run --json", "evaluate sample-depth --model none --samples 4 --out runs/four --json",
-                                  "budget sample-xs finetune --topology cpu:1 --accumulation 512 --json"])
+                                  "budget sample-xs finetune --topology cpu:1 --accumulation 512 --json", "train pretrain --dry-run --json",
+                                  "generate cat.png cat-mask.png dog.png --fit crop --dry-run --json", "generate cat.png cat-mask.png dog.png --fit crop --out runs/dog --json", "export sample-small --out runs/exported --json",
+                                  "tokenize --own colourisation=pictures:data-sets/lol --dry-run --json", "tokenize --own colourisation=pictures:data-sets/lol --out runs/own-json --json"])
 def test_json_is_all_that_is_printed(line, place, monkeypatch):
     code, out, err = run(place, line, monkeypatch)
     assert code == 0, err

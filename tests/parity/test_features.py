@@ -153,3 +153,23 @@ def test_c3d(tmp_path):
     with torch.no_grad(): features, logits = (t.numpy() for t in peer(y - torch.tensor(mean[:, :, 8:120, 8:120])))
     close(ours(x), features)
     close(ours.logits(features), logits, 1e-5)
+
+
+# --- the published networks, however their pictures are cut ---
+
+@pytest.mark.parametrize("name, shape, sizes", [("inception", (24, 64, 64, 3), (1, 7, 32)), ("i3d", (8, 10, 32, 32, 3), (1, 3, 8))])
+def test_batches_devices_and_halves_of_the_published_networks(name, shape, sizes):
+    "The distance of two sets far smaller than the features are many: to 1e-5 in batches of any size and on eight devices, to 1e-6 in two halves."
+    import jax
+    from lvm_lite.metrics import FeatureStats, frechet_distance
+    need(name)
+    a = images_of(int(np.prod(shape[:-3])), shape[-2]).reshape(shape)
+    b = 255 - a[:, ..., ::-1, :, :]
+    def distance(batch, devices=1, cut=None):
+        f = load_features(name, batch=batch, devices=jax.devices()[:devices])
+        stats = lambda x: FeatureStats.from_batches([f(x)]) if cut is None else FeatureStats.from_batches([f(x[:cut])]) + FeatureStats.from_batches([f(x[cut:])])
+        return frechet_distance(stats(a), stats(b))
+    want = distance(8)
+    found = {f"batches of {n}": abs(distance(n) / want - 1) for n in sizes if n != 8} | {"8 devices": abs(distance(8, devices=8) / want - 1), "two halves": abs(distance(8, cut=shape[0] // 2) / want - 1)}
+    print(name, f"{want:.6g}", {k: f"{v:.0e}" for k, v in found.items()})
+    assert max(found.values()) < 1e-5 and found["two halves"] < 1e-6
