@@ -191,7 +191,7 @@ def attention(q, # (B, T, H, D)
               key_chunk: int = 256,   # keys at a time
               backend: str | None = None, # one of `BACKENDS`; None takes that of `choose_backend` for the default device
              ):
-    "Causal attention, exact for any length and any chunks, on any mesh. Returns `(B, T, H, D)` in `v`'s dtype."
+    "Causal attention, exact for any length and any chunks, on any mesh. Returns `(B, T, H, D)` in `v`'s dtype. Raises `ValueError` for shapes that differ, chunks below 1, and a backend that is unknown or cannot do it here."
     if not q.shape == k.shape == v.shape: raise ValueError(f"queries {q.shape}, keys {k.shape} and values {v.shape} differ in shape")
     if min(query_chunk, key_chunk) < 1: raise ValueError(f"chunks must be at least 1, not {query_chunk} and {key_chunk}")
     if backend not in (None, *BACKENDS): raise ValueError(f"unknown attention backend {backend!r}; known: {', '.join(BACKENDS)}")

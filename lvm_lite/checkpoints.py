@@ -128,7 +128,7 @@ def _hub(): # huggingface_hub, or what to do without it
 SHIPPED = ("sample", "sample-small", "sample-long") # in data/llama: the best of 16 images, a smaller one, and the best's continuation to 64 frames
 
 def model_directory(source: str | Path) -> Path:
-    "Where a model lies: one that ships, a directory, or a repository on the Hub, which is fetched."
+    "Where a model lies: one that ships, a directory, or a repository on the Hub, which is fetched. Raises `ValueError` where the Hub asks for consent, `FileNotFoundError` where there is no such model."
     if str(source) in SHIPPED: return data_path("llama", str(source))
     path = Path(source)
     if path.exists() or not re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)): return path
@@ -357,7 +357,7 @@ def push(directory: str | Path, # an exported model
          repository: str,       # "owner/name" on the Hub
          private: bool = True,
         ) -> str:               # its address
-    "Upload a model, its tokenizer and its card to the Hub, as whoever `hf auth login` said."
+    "Upload a model, its tokenizer and its card to the Hub, as whoever `hf auth login` said. Raises `FileNotFoundError` for a directory that `export` did not make."
     for name in ("config.json", "README.md"):
         if not (Path(directory) / name).exists(): raise FileNotFoundError(f"{directory} has no {name}: make it by lvm-lite export")
     api = _hub().HfApi()

@@ -394,7 +394,7 @@ def export(args) -> int:
 
 # %% ../nbs/25_cli.ipynb #2b89842d
 def axes(text: str) -> dict[str, int]: # "data=8,fsdp=32"
-    "The sizes of a mesh's axes."
+    "The sizes of a mesh's axes; a `ValueError` for text that is none, or an axis that no mesh has."
     if not re.fullmatch(r"(\w+=-?\d+)(,\w+=-?\d+)*", text): raise ValueError(f"--mesh {text}: write AXIS=DEVICES, such as data=8,fsdp=32")
     sizes = {k: int(v) for k, v in (part.split("=") for part in text.split(","))}
     from lvm_lite.mesh import AXES

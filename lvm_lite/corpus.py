@@ -56,7 +56,7 @@ class CorpusWriter:
               records,       # (n, length) integers below vocab_size
               problems=(),   # texts: what was skipped while the shard was made
              ):
-        "Write one shard; the note comes last, so a shard without it does not count."
+        "Write one shard; the note comes last, so a shard without it does not count. Raises `ValueError` for a name, records or ids that a corpus cannot have."
         if not re.fullmatch(r"\w[\w.-]*", source): raise ValueError(f"source {source!r}: a name of letters, digits, '_', '-' and '.' is needed; it becomes a directory")
         records = np.asarray(records)
         if records.ndim != 2 or records.shape[1] != self.length or not np.issubdtype(records.dtype, np.integer):
@@ -69,7 +69,7 @@ class CorpusWriter:
         _write_json(note, dict(records=len(records), sha256=hashlib.sha256(data).hexdigest()) | (dict(problems=list(problems)) if problems else {}))
 
     def close(self):
-        "Collect the notes of all shards into the manifest."
+        "Collect the notes of all shards into the manifest; a `ValueError` where there is none."
         done, sources = sorted(self.done()), {}
         for (source, shard), note in zip(done, read_ranges([self._note(*d) for d in done])):
             sources.setdefault(source, []).append(dict(file=f"{source}/{shard:05}.u16", **json.loads(note)))
@@ -181,7 +181,7 @@ class Corpus:
     def __len__(self): return sum(map(len, self.sources))
 
     def where(self, step, batch_size, length, seed, rows=slice(None)):
-        "What `batch` reads: (source, piece) of each row, both int64; a piece is a `length`-th part of a record."
+        "What `batch` reads: (source, piece) of each row, both int64; a piece is a `length`-th part of a record. Raises `ValueError` for a length that does not divide the records'."
         if length < 1 or self.length % length: raise ValueError(f"length {length} does not divide the records' {self.length} tokens")
         turn, place = np.divmod(step * batch_size + np.arange(batch_size)[rows], len(self._round))
         source = self._round[place]

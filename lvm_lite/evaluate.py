@@ -114,7 +114,7 @@ def conditioned(protocol: Protocol,
                 annotator: Callable | None = None,     # (B, H, W, 3) uint8 -> the same, what is shown of a picture
                 folder: str | Path | None = None,      # of what an annotator drew
                ) -> tuple[Protocol, dict]:             # the protocol, and `annotations` of `open_source`
-    "ImageNet's synthesis from what is asked for; other protocols as they are."
+    "ImageNet's synthesis from what is asked for; other protocols as they are. Raises `ValueError` for a condition that the protocol does not take, or that nothing here draws."
     if protocol.data != "imagenet":
         if annotator or folder or condition != "mask": raise ValueError(f"{protocol.name} has its condition from its data set; condition, annotator and annotations are for imagenet-synthesis")
         return protocol, {}
@@ -170,7 +170,7 @@ class Question:
     classes: np.ndarray | None = None  # (H, W) of the truth, as the data set counts them
 
 def kept_pair(p: Protocol, training, file: Path) -> np.ndarray: # (2, H, W, 3) uint8
-    "The pair that stands before every query: from `file`, or drawn from training and put there."
+    "The pair that stands before every query: from `file`, or drawn from training and put there. Raises `FileNotFoundError` without a training split."
     if file.exists(): return read_safetensors(file)["pair"]
     if training is None: raise FileNotFoundError(f"{p.name} is asked with a pair from training, and there is no training split below --data")
     i = int(generator("prompt", p.seed).integers(len(training)))
@@ -180,7 +180,7 @@ def kept_pair(p: Protocol, training, file: Path) -> np.ndarray: # (2, H, W, 3) u
 
 def question(p: Protocol, source, i: int, pair: np.ndarray | None # None for frames
             ) -> Question:
-    "Item i of `source` as it is asked."
+    "Item i of `source` as it is asked. Raises `ValueError` if the kept pair has another size."
     item = source[i]
     if pair is None: return Question(item.images[:p.given], item.images)
     query, answer = draw_pair(p.task, item, (p.seed, i))
@@ -305,7 +305,7 @@ def measures_of(p: Protocol,
                 size: int = 256,           # pixels a side
                 palette: str = "sample",   # of the queries
                ) -> list[tuple]: # (metric, whether it is the row's, its measure or the score that says why there is none)
-    "The measures of a protocol's metrics, in their order, what stands beside them last."
+    "The measures of a protocol's metrics, in their order, what stands beside them last. A network without weights gives a `Score` that says so; an unknown metric raises `ValueError`."
     def network(name):
         found = networks.get(name)
         if isinstance(found, str): raise FileNotFoundError(found)

@@ -314,7 +314,7 @@ class Features:
         return np.concatenate(out)
 
     def logits(self, features: np.ndarray) -> np.ndarray: # (N, d) -> (N, classes) float32
-        """The classifier's logits, for the Inception Scores. Inception's are without the bias, as in the original IS, and need the classifier's weights, which not every published file holds; I3D's features are its logits."""
+        """The classifier's logits, for the Inception Scores. Inception's are without the bias, as in the original IS, and need the classifier's weights, which not every published file holds: without them a `ValueError`; I3D's features are its logits."""
         if self.name == "i3d": return np.asarray(features)
         if not self.classifier: raise ValueError(f"these weights of {self.about.title} hold no classifier. The file of torch-fidelity's release has it: lvm-lite weights fetch {self.name} --from FILE")
         out = np.asarray(features, np.float32) @ self.classifier["weight"]

@@ -24,7 +24,7 @@ RED = "#e3120b"
 
 # %% ../nbs/21_figures.ipynb #4363b92c
 def generated_mask(generated, rows: int, columns: int) -> np.ndarray:
-    "Boolean (rows, columns) from column indices, (row, column) pairs or a mask; indices may be negative."
+    "Boolean (rows, columns) from column indices, (row, column) pairs or a mask; indices may be negative. Raises `ValueError` for places outside the grid."
     mask = np.zeros((rows, columns), bool)
     if generated is None: return mask
     given = np.asarray(generated)
@@ -116,7 +116,7 @@ def curves(lines: dict,           # label -> values, or (steps, values)
            xlabel: str = "step", ylabel: str = "loss (nats a token)",
            smooth: int = 1,       # mean over so many values, the raw line pale behind it
           ) -> Figure:
-    "Lines over steps with labelled horizontal baselines."
+    "Lines over steps with labelled horizontal baselines. Raises `ValueError` where a line has other steps than values."
     fig = _figure((5.2, 3), layout="constrained")
     ax = fig.add_subplot()
     for i, (label, line) in enumerate(lines.items()):
@@ -140,7 +140,7 @@ def table(columns: list,    # heads
           rows: list,       # rows of cells, shown by `str`
           caption: str = "",
          ) -> Figure:
-    "A table as a figure: the first column to the left, the others to the right."
+    "A table as a figure: the first column to the left, the others to the right. Raises `ValueError` for a row of another length than `columns`."
     for row in rows:
         if len(row) != len(columns): raise ValueError(f"a row of {len(row)} cells in a table of {len(columns)} columns: {row}")
     cells = [list(map(str, row)) for row in [columns, *rows]]

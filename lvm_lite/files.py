@@ -32,7 +32,7 @@ def _remove(path: Path):
 def atomic_write(path: str | Path # the file or directory to make; parents are made too
                 ):
     """Gives a temporary path beside `path`; write a file, or make a directory, there. It takes `path`'s place when the block
-    ends, and is removed if the block fails. The temporary name keeps the suffix, by which many writers choose the format."""
+    ends, and is removed if the block fails. The temporary name keeps the suffix, by which many writers choose the format. Raises `FileNotFoundError` where nothing was written."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".tmp-{uuid.uuid4().hex[:8]}-{path.name}")
@@ -282,7 +282,7 @@ def read_torch(path: str | Path # `pytorch_model.bin`, `.pt`, `.pth`
 
 # %% ../nbs/03_files.ipynb #c478fa95
 def read_pickle(path: str | Path):
-    "A pickle of plain Python values and NumPy arrays (of Python 2 as well); any other global is refused with its name."
+    "A pickle of plain Python values and NumPy arrays (of Python 2 as well); any other global is refused with its name. Raises `ValueError` for one that is cut short."
     with open(path, "rb") as f:
         try: return _Unpickler(f, path, _NUMPY_GLOBALS).load()
         except (EOFError, pickle.UnpicklingError) as e:
@@ -292,7 +292,7 @@ def read_pickle(path: str | Path):
 # %% ../nbs/03_files.ipynb #e2e75e8b
 def read_weights(path: str | Path # .safetensors, or a torch file
                 ) -> dict[str, np.ndarray]:
-    "The tensors of a weights file by name; a torch file may hold them under \"state_dict\" or \"model\"."
+    "The tensors of a weights file by name; a torch file may hold them under \"state_dict\" or \"model\". Raises `ValueError` for a file that holds no tensors by name."
     path = Path(path)
     if path.suffix == ".safetensors": return read_safetensors(path)
     weights = read_torch(path)

@@ -169,7 +169,7 @@ class Shared:
 def share(model: Served,
           tokens,        # (S,) int, whole pictures
          ) -> Shared:
-    "Read the beginning that many prompts have in common, such as the pairs that a whole evaluation asks with; `generate(…, shared=…)` goes on from it."
+    "Read the beginning that many prompts have in common, such as the pairs that a whole evaluation asks with; `generate(…, shared=…)` goes on from it. Raises `ValueError` if it fills the context."
     tokens, lengths = _rows([tokens], model.config, True)
     if lengths[0] >= model.config.context: raise ValueError(f"a shared beginning of {lengths[0]} tokens fills the context of {model.config.context}")
     _check_mesh(model.config)

@@ -228,7 +228,7 @@ class FeatureStats:
 
     @classmethod
     def from_batches(cls, batches: Iterable[np.ndarray]) -> "FeatureStats":
-        """The statistics of all rows of `batches`, each (n, d), which are let go of once they are counted. Rows are merged in blocks of one size, so that the result does not depend, to the last bit, on how they were batched."""
+        """The statistics of all rows of `batches`, each (n, d), which are let go of once they are counted. Rows are merged in blocks of one size, so that the result does not depend, to the last bit, on how they were batched. Raises `ValueError` for none."""
         stats, held, rows = None, [], 0
         def merged(stats, x): return cls._of(x) if stats is None else stats + cls._of(x)
         for batch in batches:
@@ -292,7 +292,7 @@ def _frechet(mean, covariance, other, root) -> float: # `other` with its `_root`
     return float(((mean - other.mean) ** 2).sum() + np.trace(covariance) + np.trace(other.covariance) - 2 * cross)
 
 def frechet_distance(a: FeatureStats, b: FeatureStats) -> float:
-    "The squared Fréchet distance of two Gaussians with these statistics, at least 0 up to rounding (Heusel et al., 2017)."
+    "The squared Fréchet distance of two Gaussians with these statistics, at least 0 up to rounding (Heusel et al., 2017). Raises `ValueError` for features of different dimensions."
     if a.mean.shape != b.mean.shape: raise ValueError(f"features have {a.mean.size} and {b.mean.size} dimensions")
     if a.n < b.n: a, b = b, a  # the smaller set's covariance has the smaller rank
     return _frechet(a.mean, a.covariance, b, _root(b))
@@ -304,7 +304,7 @@ def frechet_score(real: FeatureStats, fake: FeatureStats,
                   floor: float | None = None,  # `frechet_distance` of two sets of real samples of this size
                   oracle: float | None = None,
                  ) -> Score:
-    "The Fréchet distance as a score; warns where there are fewer samples than features."
+    "The Fréchet distance as a score; warns where there are fewer samples than features. Raises `ValueError` for fewer than 2."
     n, d = min(real.n, fake.n), len(real.mean)
     if n < 2: raise ValueError(f"{metric} needs at least 2 samples of each kind, not {real.n} real and {fake.n} generated")
     note = ""
@@ -316,7 +316,7 @@ def frechet_score(real: FeatureStats, fake: FeatureStats,
 # %% ../nbs/19_metrics.ipynb #e6d51fd2
 def frechet_infinity(real: FeatureStats, fake: np.ndarray, # (N, d) features
                      metric: str = "FID", protocol: str = "", points: int = 15, seed: int = 0) -> Score:
-    "The Fréchet distance extrapolated to infinitely many generated samples, from `points` subsets of N/5 to N evenly spaced in 1/n."
+    "The Fréchet distance extrapolated to infinitely many generated samples, from `points` subsets of N/5 to N evenly spaced in 1/n. Raises `ValueError` for fewer than 10 generated samples or 2 real ones."
     fake, rng = as_features(fake), np.random.default_rng(seed)
     N = len(fake)
     if N < 10 or real.n < 2: raise ValueError(f"{metric} at infinite N needs at least 10 generated samples and 2 real ones, not {N} and {real.n}")
@@ -338,7 +338,7 @@ def kernel_distance(real: np.ndarray, fake: np.ndarray, # (N, d) and (M, d) feat
                     subsets: int = 100, size: int = 1000, # the sets' own, if they are smaller
                     seed: int = 2020,                     # torch-fidelity's, whose subsets these are
                    ) -> Score:
-    "KID: the unbiased squared MMD with the kernel (x.y / d + 1)^3, mean over random subsets."
+    "KID: the unbiased squared MMD with the kernel (x.y / d + 1)^3, mean over random subsets. Raises `ValueError` for features of different dimensions, or fewer than 2 samples."
     real, fake = as_features(real), as_features(fake)
     if real.shape[1] != fake.shape[1]: raise ValueError(f"features have {real.shape[1]} and {fake.shape[1]} dimensions")
     size = min(size, len(real), len(fake))
@@ -361,7 +361,7 @@ def _distances(a, b, chunk=1000):
 
 def precision_recall(real: np.ndarray, fake: np.ndarray, # (N, d) features each
                      protocol: str = "", neighbours: int = 3) -> tuple[Score, Score]:
-    "Precision and recall of `fake`, in [0, 1]."
+    "Precision and recall of `fake`, in [0, 1]. Raises `ValueError` for sets of different sizes, or no larger than `neighbours`."
     real, fake = (as_features(a).astype(np.float64) for a in (real, fake))
     if real.shape != fake.shape: raise ValueError(f"precision and recall compare sets of one size, not {len(real)} real with {len(fake)} generated samples: leave out the surplus")
     if len(real) <= neighbours: raise ValueError(f"precision and recall need more than {neighbours} samples of each kind, not {len(real)}")
@@ -380,7 +380,7 @@ def inception_score(logits: np.ndarray,       # (N, classes), in the order of th
                     seed: int | None = None,  # shuffles first, as torch-fidelity does with 2020
                     oracle: float | None = None,
                    ) -> Score:
-    "IS, from 1 to the number of classes: the mean over splits, their standard deviation in the note."
+    "IS, from 1 to the number of classes: the mean over splits, their standard deviation in the note. Raises `ValueError` for too few samples, or a number that does not divide into the repeats."
     x = as_features(logits).astype(np.float64)
     if len(x) < 2 * splits * repeats: raise ValueError(f"IS in {splits * repeats} splits needs at least {2 * splits * repeats} samples, not {len(x)}")
     if seed is not None: x = x[np.random.RandomState(seed).permutation(len(x))]

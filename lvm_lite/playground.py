@@ -187,7 +187,7 @@ class Playground:
             pairs: int = 3,              # 1 to 7
             example: int = 0,            # of a task: which scene or clip
            ):
-        "Choose what is asked."
+        "Choose what is asked; a `ValueError` for uploads that are no prompt."
         self._idle()
         size, level = self.tokenizer.config.resolution, "pose" if question == "pose" else self.level  # people are there alone
         if isinstance(question, str): asked = ask_task(question, size, example, pairs, level)
@@ -217,7 +217,7 @@ class Playground:
 
     @_told
     def stop(self):
-        "Ask the work to stop; it does after the row that is being made."
+        "Ask the work to stop; it does after the row that is being made. Raises `ValueError` where nothing runs."
         if not self.running: raise ValueError("nothing is running")
         self._stop.set()
 
@@ -264,7 +264,7 @@ class Playground:
 
     @_told
     def save(self, folder: str | Path = "playground"):
-        "Write the PNG; its name says what was asked."
+        "Write the PNG; its name says what was asked. Raises `ValueError` before there is a picture."
         if not len(self.codes): raise ValueError("nothing to save: click Generate first")
         s = self.settings
         path = Path(folder) / (re.sub(r"\W+", "-", f"{s['question'].split(',')[0]} {s['example']} pairs {s['pairs']} k {s['top_k']} t {s['temperature']:g} seed {s['seed']}") + ".png")

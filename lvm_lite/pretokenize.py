@@ -38,7 +38,7 @@ class Work:
     def __post_init__(self): object.__setattr__(self, "task", as_task(self.task))
 
     def count(self, images: int = IMAGES) -> int:
-        "Its sentences of `images` pictures each."
+        "Its sentences of `images` pictures each; a `ValueError` for fewer than one."
         if self.sentences is not None and self.sentences < 1: raise ValueError(f"work {self.name!r}: {self.sentences} sentences")
         if isinstance(self.source, World):
             if self.sentences is None: raise ValueError(f"work {self.name!r}: the sample world is endless; say how many sentences")
@@ -159,7 +159,7 @@ def pretokenize(path: str | Path,          # directory, or a URL such as gs://bu
                 encoders: int = 0,         # of Ray Data, each with a tokenizer; 0 makes everything in this process
                 resources: dict = {},      # of an encoder, in Ray's words: dict(num_gpus=1)
                ) -> int:                   # shards that are still missing, because other ranks make them
-    "Make the corpus at `path`; shards that are there are not made again."
+    "Make the corpus at `path`; shards that are there are not made again. Raises `ValueError` for a rank that there is not, or two works of one name."
     if not 0 <= rank < ranks: raise ValueError(f"rank {rank} of {ranks}: ranks count from 0 to {ranks - 1}")
     names = [w.name for w in works]
     if twice := sorted({n for n in names if names.count(n) > 1}): raise ValueError(f"two works of one name: {', '.join(twice)}; each becomes a source of the corpus")
@@ -272,7 +272,7 @@ def pretokenize_stream(path: str | Path,
 HELDOUT = 8  # sentences of each task in the held-out corpus
 
 def make_corpora(profile: str, root: str | Path = "runs", images: int = IMAGES):
-    "The training and held-out corpora of a profile, at `root/profile/corpus` and `root/profile/heldout`; with 64 images a sentence, of clips alone and a sixteenth as many, for that stage is short, at `corpus_64` and `heldout_64`."
+    "The training and held-out corpora of a profile, at `root/profile/corpus` and `root/profile/heldout`; with 64 images a sentence, of clips alone and a sixteenth as many, for that stage is short, at `corpus_64` and `heldout_64`. Raises `FileNotFoundError` with the command that makes it, where a corpus comes from data sets."
     p = load_profile(profile)
     mixture, suffix = (lookup(MIXTURES, p.mixture, "mixture"), "") if images == IMAGES else ({"video": 1.0}, f"_{images}")
     if p.tokenizer != "sample":

@@ -58,7 +58,7 @@ def fit_scene(scene: Scene,
               size: int,            # pixels a side
               fit: str = "resize",  # one of `FITS`
              ) -> Scene:
-    "The scene at `size` x `size`: pictures bilinear with antialiasing, numbers and depth by nearest neighbour, boxes and joints moved along."
+    "The scene at `size` x `size`: pictures bilinear with antialiasing, numbers and depth by nearest neighbour, boxes and joints moved along. Raises `ValueError` for an unknown `fit`, or a picture too small to be cut."
     if fit not in FITS: raise ValueError(f"unknown fit {fit!r}; known: {', '.join(FITS)}")
     h, w = scene.image.shape[:2]
     if fit == "cut" and min(h, w) < size: raise ValueError(f"{w} x {h} pixels are too few to cut {size} x {size} out of them")
@@ -95,7 +95,7 @@ class Take:
     def __call__(self, scene: Scene) -> Scene: return fit_scene(scene, self.size, self.fit)
 
     def of(self, count: int) -> range:
-        "The numbers of the frames taken out of `count`."
+        "The numbers of the frames taken out of `count`; a `ValueError` for too few."
         if count < self.frames: raise ValueError(f"ends after {count} of {self.frames} frames")
         stride = min(self.stride, max(1, (count - 1) // max(1, self.frames - 1)))
         return range(0, stride * self.frames, stride)
@@ -253,7 +253,7 @@ def frame_folders(root: Path, split: str, want: set, take: Take,
                   numbers: Callable | None = None,   # (numbers of a mask) -> dict of annotations
                   finish: Callable | None = None,    # (clip, root, frames' paths) -> clip
                   palette: str = "sample") -> Listing:
-    "Clips as folders of frames."
+    "Clips as folders of frames. Raises `FileNotFoundError` for a folder that is not there."
     folder = folder.format(split=split)
     if not (root / folder).is_dir(): raise FileNotFoundError(f"{root / folder}: no such folder")
     if names: listed = names(root, split)

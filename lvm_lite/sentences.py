@@ -29,7 +29,7 @@ def sentence(task: str | Task,
              seed: int | tuple,    # of a World: any; of a finite source: (s, n), its sentence n
              images: int = IMAGES, # 64 for the long-video stage
             ) -> np.ndarray:
-    "A sentence of `task`, (images, H, W, 3) uint8: input, answer, input, answer, …; the frames of a clip; or inputs of its frames, then their answers."
+    "A sentence of `task`, (images, H, W, 3) uint8: input, answer, input, answer, …; the frames of a clip; or inputs of its frames, then their answers. Raises `ValueError` for an odd number of images."
     task = as_task(task)
     if images < 2 or images % 2: raise ValueError(f"a sentence needs an even number of images, not {images}")
     if task.unit == "image": return _stack(task, source, [image for k in range(images // 2) for image in pair(task, source, seed, k, images)])
@@ -91,7 +91,7 @@ def item(task: str | Task,
          k: int = 0,   # pair of the sentence
          images: int = IMAGES,
         ) -> int:
-    "The number of the item of `source` that is pair `k` of sentence n."
+    "The number of the item of `source` that is pair `k` of sentence n. Raises `ValueError` for a seed that is no pair (s, n)."
     if len(as_seed(seed)) != 2: raise ValueError(f"seed {seed}: a sentence of the finite source {source.name} is (s, n), a seed and a number")
     s, n = as_seed(seed)
     turn, place = divmod(n, per_pass(task, source, images))
@@ -119,7 +119,7 @@ def prompt(task: str | Task,
            examples: tuple | None = None, # source and seed of the pairs; by default the query's
           ) -> Prompt:
     """A prompt of `2 * pairs + 1` images. Without `examples` it is the beginning of `sentence(task, source, seed)`. With them, the query of a
-    finite source is its item n, in the source's own order, so that n = 0 … len(source) - 1 ask each item once."""
+    finite source is its item n, in the source's own order, so that n = 0 … len(source) - 1 ask each item once. Raises `ValueError` for a task of frames, or a number of pairs that no sentence has."""
     task = as_task(task)
     if task.unit == "video": raise ValueError(f"task {task.name!r} has frames, not pairs; use video_prompt")
     if pairs not in range(1, IMAGES // 2): raise ValueError(f"a prompt has 1 to {IMAGES // 2 - 1} pairs, not {pairs}")
@@ -136,7 +136,7 @@ def video_prompt(source,                # a World or a finite source of clips
                  frames: int = IMAGES,  # in the whole sentence
                  task: str | Task = "video",
                 ) -> Prompt:
-    "The first `given` images of `sentence(task, source, seed, frames)`; the answer is the rest, (frames - given, H, W, 3)."
+    "The first `given` images of `sentence(task, source, seed, frames)`; the answer is the rest, (frames - given, H, W, 3). Raises `ValueError` for a task of pairs, or where nothing is given or nothing left to answer."
     task = as_task(task)
     if task.unit != "video": raise ValueError(f"task {task.name!r} has pairs, not frames; use prompt")
     if given is None: given = 5 if is_frames(task) else frames // 2
@@ -160,7 +160,7 @@ LONG_VIDEO = "something-something-v2-video-generation"  # what the paper lengthe
 def stage_mixture(stage: str,            # "pretrain", "finetune" or "long_video"
                   counts: dict[str, int],  # source of a corpus -> its sentences; a source is a row of Table 3, or row--data set
                  ) -> dict[str, float]:    # source -> weight; they sum to one
-    "What share of a stage each source of a corpus of Table 3 has. A kind without sources leaves its share to the others."
+    "What share of a stage each source of a corpus of Table 3 has. A kind without sources leaves its share to the others. Raises `ValueError` where no source belongs to the stage."
     kinds = {name: lookup(TABLE3, name.partition("--")[0], "row of Table 3").kind for name in counts}
     if stage == "long_video": shares = {LONG_VIDEO: 1.0} if LONG_VIDEO in counts else {}
     else:

@@ -100,7 +100,7 @@ def _read_half(file) -> np.ndarray:
 
 def nearness(depth: np.ndarray # (T, H, W), any unit; 0 or not finite where unknown
             ) -> np.ndarray:
-    "(T, H, W) float32 in [0, 1]: the clip's nearest depth over the depth, 0 where unknown."
+    "(T, H, W) float32 in [0, 1]: the clip's nearest depth over the depth, 0 where unknown. Raises `ValueError` where depth is known nowhere."
     known = np.isfinite(depth) & (depth > 0)
     if not known.any(): raise ValueError("no depth anywhere in the clip")
     return np.where(known, depth[known].min() / np.where(known, depth, 1), 0).astype(np.float32)

@@ -23,7 +23,7 @@ from .world import BONES, Scene, World, generator
 
 # %% ../nbs/02_tasks.ipynb #8fa60ddc
 def palette(classes: int) -> np.ndarray:
-    "(classes, 3) uint8, all different and far apart in L1; row 0 is black. For 1 to 4096 classes."
+    "(classes, 3) uint8, all different and far apart in L1; row 0 is black. For 1 to 4096 classes. Raises `ValueError` for others."
     if not 1 <= classes <= 4096: raise ValueError(f"no palette of {classes} classes; take 1 to 4096")
     levels = next(n for n in range(2, 17) if n**3 + (n == 2) >= classes)
     steps = np.rint(np.linspace(0, 255, levels)).astype(np.uint8)
@@ -62,7 +62,7 @@ def decode_palette(image: np.ndarray,               # (..., H, W, 3) uint8, or f
 # %% ../nbs/02_tasks.ipynb #2d2ae4d5
 def painter_palette(classes: int = 150 # up to 215
                    ) -> np.ndarray:
-    "(classes + 1, 3) uint8: black, then Painter's grid of six levels a channel, 42 apart."
+    "(classes + 1, 3) uint8: black, then Painter's grid of six levels a channel, 42 apart. Raises `ValueError` for others than 1 to 215 classes."
     if not 1 <= classes <= 215: raise ValueError(f"Painter's grid has no {classes} classes; take 1 to 215")
     n = np.arange(classes)
     return np.concatenate([np.zeros((1, 3), int), 255 - 42 * np.stack([n // 36, n % 36 // 6, n % 6], -1)]).astype(np.uint8)
@@ -132,7 +132,7 @@ _hues = np.stack([np.arange(len(BONES)) * 179 // len(BONES), *[np.full(len(BONES
 BONE_COLOURS = cv2.cvtColor(_hues[None], cv2.COLOR_HSV2RGB)[0]  # (19, 3) uint8
 
 def view_skeleton(scene: Scene, seed: int | tuple) -> np.ndarray:
-    "COCO's bones between visible joints, on black."
+    "COCO's bones between visible joints, on black. Raises `ValueError` for joints that are not COCO's 17."
     people = known(scene, "keypoints")
     if people.shape[1:] != (17, 3): raise ValueError(f"{scene.name or 'scene'}: keypoints of shape {people.shape}, but a skeleton needs COCO's 17 joints: (P, 17, 3)")
     out = np.zeros_like(scene.image)
@@ -240,7 +240,7 @@ View = Callable[[Scene, int | tuple], np.ndarray]
 
 def annotated(annotator: Callable[[np.ndarray], np.ndarray] # (B, H, W, 3) uint8 -> the same
              ) -> View:
-    "A view that shows what `annotator` draws for the picture."
+    "A view that shows what `annotator` draws for the picture. The view raises `ValueError` for what has another shape or dtype."
     def view(scene: Scene, seed: int | tuple) -> np.ndarray:
         out = np.asarray(annotator(scene.image[None]))
         if (out.shape, out.dtype) != ((1, *scene.image.shape), np.uint8):

@@ -349,7 +349,7 @@ def _parameters(model, scheme="lvm"):
 
 def state_dict(model: VQGAN, scheme: str = "lvm", # "lvm" or "diffusers"
               ) -> dict[str, np.ndarray]:
-    "The weights as they stand on disk: float32, convolutions (out, in, k, k)."
+    "The weights as they stand on disk: float32, convolutions (out, in, k, k). Raises `ValueError` for an unknown scheme."
     if scheme not in SCHEMES: raise ValueError(f"unknown scheme {scheme!r}; known: {', '.join(SCHEMES)}")
     disk = lambda a: a.transpose(3, 2, 0, 1) if a.ndim == 4 else a
     return {k: disk(np.asarray(p[...], np.float32)) for k, p in _parameters(model, scheme).items()}
@@ -414,7 +414,7 @@ def config_from_json(j: dict, source: str = "config.json") -> VQGANConfig:
 
 # %% ../nbs/10_tokenizer.ipynb #664e33cd
 def config_from_weights(weights: dict, source="the weights") -> VQGANConfig:
-    "The configuration that the shapes of `weights` (either scheme) imply, with LVM's 256 pixels and 32 groups (fewer for widths that 32 does not divide)."
+    "The configuration that the shapes of `weights` (either scheme) imply, with LVM's 256 pixels and 32 groups (fewer for widths that 32 does not divide). Raises `ValueError` for weights that do not tell their size."
     down, block = ("down_blocks", "resnets") if _scheme_of(weights, source) == "diffusers" else ("down", "block")
     count = lambda prefix: len({k[len(prefix):].split(".")[0] for k in weights if k.startswith(prefix)})
     try:

@@ -248,7 +248,7 @@ def baselines(training: Corpus, heldout: Corpus, config: ModelConfig, limit: int
 def _losses(model, tokens): return token_losses(model, tokens)
 
 def heldout_losses(model: Llama, heldout: Corpus, batch_size: int = 4) -> dict:
-    "Nats a token of the answers, task -> float, over all sentences of a held-out corpus; exp of one is the perplexity. On a mesh, `batch_size` rows go to each device."
+    "Nats a token of the answers, task -> float, over all sentences of a held-out corpus; exp of one is the perplexity. On a mesh, `batch_size` rows go to each device. Raises `ValueError` for a vocabulary that is larger than the model's."
     if heldout.vocab_size > model.config.vocab_size: raise ValueError(f"{heldout.path} has a vocabulary of {heldout.vocab_size}, the model of {model.config.vocab_size}")
     N, rows, result = model.config.tokens_per_image, batch_size * axis_size("data") * axis_size("fsdp"), {}
     for source in heldout.sources:
@@ -298,7 +298,7 @@ def run_stage(profile: str, stage: str,
               accept: bool = False,            # the condition in the card of the model to begin with
               **options,                       # of `train`
              ):
-    "Train one stage of a profile into `root/profile/stage`."
+    "Train one stage of a profile into `root/profile/stage`. Raises `ValueError` for a model of another configuration or tokenizer, and `KeyboardInterrupt` when it was told to stop."
     p, folder = load_profile(profile), Path(root) / profile
     tokenizer, about = load_tokenizer(p.tokenizer), p.stage(stage)
     corpus, heldout = stage_corpora(folder, about, tokenizer_hash(tokenizer))
@@ -347,7 +347,7 @@ def default_mesh(config: ModelConfig, stage: Stage, devices: int) -> dict:
     return dict(data=int(rows // fsdp), fsdp=int(fsdp), tensor=1, seq=int(devices // rows))
 
 def topology_devices(topology: str) -> list:
-    "The devices of `v3:16x8` (a TPU that need not be here), of `cpu:8` or of `gpu` (which are)."
+    "The devices of `v3:16x8` (a TPU that need not be here), of `cpu:8` or of `gpu` (which are). Raises `ValueError` for devices or topologies that there are not."
     platform, _, shape = topology.partition(":")
     if platform in ("cpu", "gpu"):
         devices = jax.devices(platform)

@@ -365,12 +365,12 @@ class World:
         return self._compose(generator(f"{self.split} scene", seed), 1)[0]
 
     def clip(self, seed: int | tuple, frames: int = 16) -> Clip:
-        "The clip of `seed`. The motion spans the clip: more frames are a slower motion, not a longer one."
+        "The clip of `seed`. The motion spans the clip: more frames are a slower motion, not a longer one. Raises `ValueError` for none."
         if frames < 1: raise ValueError(f"a clip needs at least one frame, not {frames}")
         return self._compose(generator(f"{self.split} clip", seed), frames)
 
     def video(self, seed: int | tuple, frames: int = 16) -> np.ndarray:
-        "A piece of real video, (frames, size, size, 3) uint8, at a stride of 1 to 3 where it is long enough."
+        "A piece of real video, (frames, size, size, 3) uint8, at a stride of 1 to 3 where it is long enough. Raises `ValueError` for more frames than the film has."
         rng = generator(f"{self.split} video", seed)
         film = self.films[rng.integers(len(self.films))]
         if not 1 <= frames <= len(film): raise ValueError(f"the {self.split} video has {len(film)} frames, not {frames}")

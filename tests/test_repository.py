@@ -214,7 +214,6 @@ def wheel(copy, tmp_path_factory):
 def in_wheel(wheel, tmp_path, script):
     "Run a script where only the wheel and its plain dependencies can be imported, outside any checkout."
     block = f"""
-import sys
 class Block:
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] in {LAB!r}: raise ModuleNotFoundError(f"No module named {{name!r}} (blocked by the test)", name=name)
@@ -269,4 +268,8 @@ def test_public_names_say_what_they_are():
         for node in tree.body:
             if getattr(node, "name", None) not in public: continue
             parts = [node, *(m for m in getattr(node, "body", ()) if isinstance(node, ast.ClassDef) and isinstance(m, ast.FunctionDef) and not m.name.startswith("_"))]
-            for part in parts: assert ast.get_docstring(part), f"{path.name}: {part.name} has no docstring"
+            for part in parts:
+                text = ast.get_docstring(part)
+                assert text, f"{path.name}: {part.name} has no docstring"
+                raises = isinstance(part, ast.FunctionDef) and any(isinstance(n, ast.Raise) and n.exc for n in ast.walk(part))
+                assert not raises or re.search("Error|[Rr]aise", text) or path.name == "cli.py", f"{path.name}: {part.name} raises, and does not say what"
