@@ -272,3 +272,20 @@ def test_black_against_white():
     for frames, want in ((15, 133.908), (16, 152.902)):
         f = network(np.stack([np.full((frames, 32, 32, 3), v, np.uint8) for v in (0, 255)])).astype(np.float64)
         assert ((f[0] - f[1]) ** 2).sum() == pytest.approx(want, rel=2e-5)
+
+
+EVALUATION = """
+import resource, sys, tempfile
+from lvm_lite.evaluate import evaluate
+from lvm_lite.tokenizer import load_tokenizer
+evaluate("sample-segmentation", None, load_tokenizer("sample"), samples=int(sys.argv[1]), networks=dict(inception="not needed"), out=tempfile.mkdtemp(), progress=False)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
+
+
+@pytest.mark.slow
+def test_memory_of_an_evaluation_is_flat():
+    "Samples, pictures and measures of ten times as many samples: within 32 MB."
+    small, large = (float(subprocess.run([sys.executable, "-c", EVALUATION, str(n)], capture_output=True, text=True, check=True, env={**os.environ, "PYTHONPATH": str(root), "XLA_FLAGS": ""}).stdout) for n in (320, 3200))
+    print(f"{small:.0f} MB and {large:.0f} MB")
+    assert abs(large - small) < 32
