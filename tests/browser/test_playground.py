@@ -1,4 +1,5 @@
 "A reader's way through the playground, in JupyterLab and Chromium: open the guide, run it, choose, click, slide, stop, upload. `make browser` runs it; LVM_LITE_SCREENSHOT=FILE keeps the picture."
+import json
 import os
 import secrets
 import shutil
@@ -9,7 +10,10 @@ import time
 import urllib.request
 from pathlib import Path
 
+import nbformat
+import numpy as np
 import pytest
+from PIL import Image
 
 pytestmark = pytest.mark.slow
 root = Path(__file__).resolve().parents[2]
@@ -109,3 +113,30 @@ def test_playground(browser, lab):
     with page.expect_file_chooser() as chooser: box.get_by_role("button", name="pictures").click()
     chooser.value.set_files([dict(name=f"{i}.txt", mimeType="text/plain", buffer=b"no picture") for i in range(3)])
     hears("0.txt is no picture that can be read")
+
+
+def test_training_is_watched(browser, lab):
+    "A log that grows while a cell runs: the line is said, the curve and the sheet of samples are redrawn."
+    address, folder = lab
+    log = folder / "run/log.jsonl"
+    (folder / "run/samples").mkdir(parents=True)
+    line = lambda step: json.dumps(dict(step=step, loss=5 / step**0.5, tokens_per_second=1000.0, seconds=1.0, seconds_left=float(60 - step))) + "\n"
+    log.write_text("".join(map(line, range(10, 40, 10))))
+    Image.fromarray(np.full((8, 32, 3), 200, np.uint8)).save(folder / "run/samples/000030.png")
+    cell = nbformat.v4.new_code_cell("import time\nfrom lvm_lite.playground import watch\nwith watch('run', every=0.5, live=True):\n    while True: time.sleep(1)")
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=dict(kernelspec=dict(name="python3", display_name="Python 3 (ipykernel)"))), folder / "watch.ipynb")
+    page = browser.new_page(viewport=dict(width=1280, height=960))
+    page.set_default_timeout(120_000)
+    page.goto(address.replace("playground.ipynb", "watch.ipynb"))
+    page.get_by_text("Python 3 (ipykernel) | Idle").first.wait_for()
+    page.locator(".lm-MenuBar-itemLabel").get_by_text("Run", exact=True).click()
+    page.locator(".lm-Menu-itemLabel").get_by_text("Run All Cells", exact=True).click()
+    box = page.locator(".jp-OutputArea-output .widget-vbox").first
+    box.get_by_text("step 30").wait_for()
+    curve = box.locator("img").first
+    page.wait_for_function("() => [...document.querySelectorAll('.widget-vbox img')].every(x => x.naturalWidth > 50)")
+    before = curve.get_attribute("src")
+    with open(log, "a") as f: f.write(line(40))
+    box.get_by_text("step 40").wait_for()
+    page.wait_for_function("([source]) => document.querySelector('.widget-vbox img').src != source", arg=[before])
+    if os.environ.get("LVM_LITE_SCREENSHOT"): box.screenshot(path=Path(os.environ["LVM_LITE_SCREENSHOT"]).with_name("watch.png"))
