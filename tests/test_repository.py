@@ -214,6 +214,7 @@ def wheel(copy, tmp_path_factory):
 def in_wheel(wheel, tmp_path, script):
     "Run a script where only the wheel and its plain dependencies can be imported, outside any checkout."
     block = f"""
+import sys
 class Block:
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] in {LAB!r}: raise ModuleNotFoundError(f"No module named {{name!r}} (blocked by the test)", name=name)
