@@ -130,6 +130,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'lvm_lite.evaluate._claim': ('evaluate.html#_claim', 'lvm_lite/evaluate.py'),
                                    'lvm_lite.evaluate._draw': ('evaluate.html#_draw', 'lvm_lite/evaluate.py'),
                                    'lvm_lite.evaluate._drawn': ('evaluate.html#_drawn', 'lvm_lite/evaluate.py'),
+                                   'lvm_lite.evaluate._handed_back': ('evaluate.html#_handed_back', 'lvm_lite/evaluate.py'),
                                    'lvm_lite.evaluate._of_table4': ('evaluate.html#_of_table4', 'lvm_lite/evaluate.py'),
                                    'lvm_lite.evaluate._of_world': ('evaluate.html#_of_world', 'lvm_lite/evaluate.py'),
                                    'lvm_lite.evaluate._result': ('evaluate.html#_result', 'lvm_lite/evaluate.py'),

@@ -131,7 +131,7 @@ def tokenize(args) -> int:
         of_rows, left_out = pretokenize.row_works(args.data, args.rows or None, args.images, args.sentences, split=args.split, annotations=annotations, annotators=annotators, **options)
         works += of_rows
     counts = {work.name: work.count(args.images) for work in works}
-    if not args.json or not works: print("\n".join([*(f"left out: {line}" for line in left_out), *(f"{name}: {n:,} sentences" for name, n in counts.items())]), file=sys.stderr if args.json else sys.stdout)
+    for line in [*(f"left out: {line}" for line in left_out), *(f"{name}: {n:,} sentences" for name, n in counts.items())]: print(line, file=sys.stderr if args.json else sys.stdout)
     if not works: raise FileNotFoundError(f"no data set of Table 3 lies below {args.data}; lvm-lite tokenize --list says what each needs")
     if args.dry_run:
         if args.json: _show(args, dict(sentences=counts, left_out=left_out), "")

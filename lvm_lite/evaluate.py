@@ -235,10 +235,16 @@ def video_is_measure(network: Callable, kind: str, samples: int = 0) -> Measure:
     return Measure(f"{network.name}-logits-{network.digest[:12]}", keep, score)
 
 # %% ../nbs/20_evaluate.ipynb #674beb0f
+_WHO = ("model", "oracle", "query", "prompt_answer")  # who answers, where answers are pictures
+
+def _handed_back(metric: str, score: Callable, names) -> list[Score]:
+    "The scores of those who only hand back what they were shown; `score(who)` gives each."
+    return [replace(score(who), metric=f"{metric} of the {title} handed back") for who, title in (("query", "query"), ("prompt_answer", "prompt's answer")) if who in names]
+
 def mask_measure(colours: np.ndarray,  # (K, 3) uint8, of the classes that count
                  first: int,           # number of the first of them in `Scene.classes`
                  reach: int,           # pixels, of the small translation
-                 titles: tuple = (),   # of the classes; by default their numbers
+                 titles: tuple = (),   # of the classes; by default their numbers, from `first` on
                 ) -> Measure:
     "mIoU by one confusion matrix, and what tells wrong names from wrong places."
     K = len(colours)
@@ -248,7 +254,7 @@ def mask_measure(colours: np.ndarray,  # (K, 3) uint8, of the classes that count
     matrix = lambda: ConfusionMatrix(K, 255 if K <= 255 else 65535)
     def keep(pictures, classes):
         truth, out = truths(classes), {}
-        for who in pictures.keys() & {"model", "oracle", "query", "prompt_answer"}:
+        for who in pictures.keys() & set(_WHO):
             answers = [decode_mask(x[0], colours) for x in pictures[who]]
             out[f"{who} counts"] = matrix().update(truth, np.stack(answers)).counts
             if who in ("model", "oracle"):
@@ -263,39 +269,38 @@ def mask_measure(colours: np.ndarray,  # (K, 3) uint8, of the classes that count
             return m
         all_of = lambda name: np.concatenate(list(parts(name)))
         n, protocol = len(all_of("oracle agnostic")), f"{K} classes, nearest colour by L1, one confusion matrix"
-        nan, who = Score("", float("nan"), n, protocol, note="no model was asked"), [w for w in ("model", "query", "prompt_answer") if f"{w} counts" in names]
+        nan, who = Score("", float("nan"), n, protocol, note="no model was asked"), [w for w in _WHO if f"{w} counts" in names]
         counts, shifted = merged("oracle counts"), merged("oracle shifted")
         have = "model" in who
-        each = {who: {name: float(iou) for name, iou in zip(titles or [*map(str, range(K))], merged(f"{who} counts").iou()) if np.isfinite(iou)} for who in ("model", "oracle") if who == "oracle" or have}
+        each = {who: {name: float(iou) for name, iou in zip(titles or [str(first + k) for k in range(K)], merged(f"{who} counts").iou()) if np.isfinite(iou)} for who in ("model", "oracle") if who == "oracle" or have}
         row = replace(nan, metric="mIoU", value=merged("model counts").miou() if have else float("nan"), oracle=counts.miou(), note="" if have else nan.note, each=each)
         beside = [Score("pixel accuracy", merged("model counts").pixel_accuracy(), n, protocol, oracle=counts.pixel_accuracy()),
                   mean_score("class-agnostic mask IoU", all_of("model agnostic"), "best IoU of any predicted class with each class of the truth, mean", float(np.nanmean(all_of("oracle agnostic")))),
                   Score("mIoU after the best shift", merged("model shifted").miou(), n, f"each mask moved by up to {reach} pixel{'s' * (reach > 1)} along both axes", oracle=shifted.miou())] if have else []
         if have and first == 0: beside.append(mean_score("foreground IoU", all_of("model foreground"), "what is not background, mean over pictures", float(all_of("oracle foreground").mean())))
-        beside += [Score(f"mIoU of the {'query' if w == 'query' else chr(39).join(('prompt', 's answer'))} handed back", merged(f"{w} counts").miou(), n, protocol) for w in who if w != "model"]
-        return row, beside
+        return row, beside + _handed_back("mIoU", lambda w: Score("", merged(f"{w} counts").miou(), n, protocol), who)
     return Measure(f"masks-{sha256(colours.tobytes()).hexdigest()[:12]}-{reach}", keep, score)
 
 # %% ../nbs/20_evaluate.ipynb #74a4ac3f
 def edge_measure(reach: int # pixels: the Berkeley benchmark allows 0.75 % of the diagonal
                 ) -> Measure:
     "The F-measure of edges, of each who answers."
-    def keep(pictures, classes): return {who: np.stack([edge_counts(t[0], a[0], reach) for t, a in zip(pictures["truth"], x)]) for who, x in pictures.items() if who in ("model", "oracle", "query", "prompt_answer")}
+    def keep(pictures, classes): return {who: np.stack([edge_counts(t[0], a[0], reach) for t, a in zip(pictures["truth"], x)]) for who, x in pictures.items() if who in _WHO}
     def score(parts, names):
         counts, protocol = {who: np.concatenate(list(parts(who))) for who in names}, f"precision and recall of pixels over all pictures, within {reach} pixel{'s' * (reach > 1)}"
         n, values = len(counts["oracle"]), {who: f_measure(each.sum(0)) for who, each in counts.items()}
         row = Score("edge F-measure", values.get("model", float("nan")), n, protocol, oracle=values["oracle"], note="" if "model" in names else "no model was asked")
-        return row, [Score(f"edge F-measure of the {title} handed back", values[who], n, protocol) for who, title in (("query", "query"), ("prompt_answer", "prompt's answer")) if who in names]
+        return row, _handed_back("edge F-measure", lambda who: Score("", values[who], n, protocol), names)
     return Measure(f"edges-{reach}", keep, score)
 
 def psnr_measure() -> Measure:
     "Mean PSNR of the pictures, in dB, of each who answers."
-    def keep(pictures, classes): return {who: np.array([psnr(t, a) for t, a in zip(pictures["truth"], x)]) for who, x in pictures.items() if who in ("model", "oracle", "query", "prompt_answer")}
+    def keep(pictures, classes): return {who: np.array([psnr(t, a) for t, a in zip(pictures["truth"], x)]) for who, x in pictures.items() if who in _WHO}
     def score(parts, names):
         values, protocol = {who: np.concatenate(list(parts(who))) for who in names}, "dB, mean over pictures"
         oracle = float(values["oracle"].mean())
         row = mean_score("PSNR", values["model"], protocol, oracle) if "model" in names else Score("PSNR", float("nan"), len(values["oracle"]), protocol, oracle=oracle, note="no model was asked")
-        return row, [mean_score(f"PSNR of the {title} handed back", values[who], protocol) for who, title in (("query", "query"), ("prompt_answer", "prompt's answer")) if who in names]
+        return row, _handed_back("PSNR", lambda who: mean_score("", values[who], protocol), names)
     return Measure("psnr", keep, score)
 
 # %% ../nbs/20_evaluate.ipynb #1f344c87
@@ -313,8 +318,8 @@ def measures_of(p: Protocol,
     def made(metric):
         if metric == "mIoU":
             colours, first = check_palette(PALETTES[palette], palette), int(palette != "sample")
-            names = World(p.split, size, p.level).classes if p.data == "sample" else tuple(map(str, range(len(colours))))
-            return mask_measure(colours[first:len(names)], first, max(1, size // 32), names[first:])
+            names = World(p.split, size, p.level).classes if p.data == "sample" else ()
+            return mask_measure(colours[first:len(names) or None], first, max(1, size // 32), names[first:])
         if metric == "PSNR": return psnr_measure()
         if metric == "edge F-measure": return edge_measure(max(1, round(0.0075 * 2**0.5 * size)))
         if metric == "IS": return video_is_measure(network("c3d"), p.video_is, p.samples)
