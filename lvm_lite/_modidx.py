@@ -17,6 +17,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'lvm_lite.attention.blockwise_attention': ( 'attention.html#blockwise_attention',
                                                                                 'lvm_lite/attention.py'),
                                     'lvm_lite.attention.choose_backend': ('attention.html#choose_backend', 'lvm_lite/attention.py'),
+                                    'lvm_lite.attention.choose_chunks': ('attention.html#choose_chunks', 'lvm_lite/attention.py'),
                                     'lvm_lite.attention.plain_attention': ('attention.html#plain_attention', 'lvm_lite/attention.py')},
             'lvm_lite.checkpoints': { 'lvm_lite.checkpoints._axes': ('checkpoints.html#_axes', 'lvm_lite/checkpoints.py'),
                                       'lvm_lite.checkpoints._check_consent': ('checkpoints.html#_check_consent', 'lvm_lite/checkpoints.py'),

@@ -100,9 +100,8 @@ def choose_compute(config: ModelConfig,
                   ) -> Compute:
     "The dtype of `compute_dtype`, and the most of what a block may keep that fits; `stream`, which is the least, where nothing does."
     device = device or jax.devices()[0]
-    queries = 512 if device.platform == "cpu" else 256  # measured on two cores
     for keep in (keep,) if keep else ("products", "attention", "stream"):
-        compute = Compute(compute_dtype(device), keep, query_chunk=queries, mlp_chunk=2048 if keep == "stream" and tokens > 2048 else 0)
+        compute = Compute(compute_dtype(device), keep, mlp_chunk=2048 if keep == "stream" and tokens > 2048 else 0)
         if step_memory(config, tokens, compute, parts, optimizer) < ROOM * (memory or device_memory(device)): break
     return compute
 
