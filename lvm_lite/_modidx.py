@@ -424,7 +424,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                 'lvm_lite.paper.answered': ('paper.html#answered', 'lvm_lite/paper.py'),
                                 'lvm_lite.paper.ask': ('paper.html#ask', 'lvm_lite/paper.py'),
                                 'lvm_lite.paper.ask_video': ('paper.html#ask_video', 'lvm_lite/paper.py'),
-                                'lvm_lite.paper.coloured_scenes': ('paper.html#coloured_scenes', 'lvm_lite/paper.py'),
+                                'lvm_lite.paper.coloured_masks': ('paper.html#coloured_masks', 'lvm_lite/paper.py'),
                                 'lvm_lite.paper.describe_training': ('paper.html#describe_training', 'lvm_lite/paper.py'),
                                 'lvm_lite.paper.lacks': ('paper.html#lacks', 'lvm_lite/paper.py'),
                                 'lvm_lite.paper.open_artist': ('paper.html#open_artist', 'lvm_lite/paper.py'),

@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['CALMER', 'KINDS', 'Artist', 'describe_training', 'open_artist', 'training_time', 'opened', 'ask', 'ask_video',
-           'answered', 'coloured_scenes', 'AnswerKinds', 'lacks']
+           'answered', 'coloured_masks', 'AnswerKinds', 'lacks']
 
 # %% ../nbs/22_paper.ipynb #c48c18cf
+import itertools
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from .loop import read_log
 from .sentences import prompt, video_prompt
 from .settings import MODELS, STAGES, ModelConfig, Profile, checkout
 from .sources import DATA_SETS, open_source, wanted
-from .tasks import PALETTE, TABLE3, Task, as_task, draw_pair, stand_in
+from .tasks import TABLE3, Task, as_task, draw_pair, stand_in
 from .tokenizer import load_tokenizer, tokenizer_hash
 from .world import World
 
@@ -144,18 +145,15 @@ def _looks(images) -> np.ndarray: # (n, H, W, 3) uint8, or float in [0, 1] -> (n
     share = lambda mask: mask.mean((1, 2))
     return np.stack([share(colour < 0.08), share(high < 0.1), share((high > 0.9) & ((low < 0.1) | (low > 0.9))), colour.mean((1, 2)), bright.std((1, 2)), np.median(bright, (1, 2)), sum(steps)], 1)
 
-def coloured_scenes(world: World, count: int, seed: int = 0) -> list[tuple]:
-    "Seeds of the first `count` scenes whose masks have colour."
-    grey, seeds, i = np.flatnonzero(np.ptp(PALETTE, 1) == 0), [], 0
-    while len(seeds) < count:
-        if not set(world.scene((seed, i)).labels) & set(grey): seeds.append((seed, i))
-        i += 1
-    return seeds
+def coloured_masks(mask_of, count: int, seed: int = 0) -> list[tuple]:
+    "The first `count` of the seeds `(seed, i)` whose mask, `mask_of` that seed, (H, W, 3), has no grey class: one of those could be taken for depth."
+    no_grey = lambda mask: (np.ptp(mask, -1) > 0)[mask.max(-1) > 0].all()
+    return list(itertools.islice((at for at in zip(itertools.repeat(seed), itertools.count()) if no_grey(mask_of(at))), count))
 
 class AnswerKinds:
     "Tells masks, depth, edges and pictures apart: the kind whose true answers, taken to be normal, make an answer likeliest. Answers of the sample world, through the tokenizer."
     def __init__(self, tokenizer, world: World, samples: int = 150, seed: int = 0):
-        seeds = coloured_scenes(world, samples, seed)
+        seeds = coloured_masks(lambda at: draw_pair("segmentation", world.scene(at), at)[1], samples, seed)
         looks = {task: _looks(tokenizer.decode(tokenizer.encode(np.stack([draw_pair(task, world.scene(at), at)[1] for at in seeds])))) for task in KINDS}
         self.names = sorted(set(KINDS.values()))
         of = lambda kind: np.concatenate([looks[task] for task in KINDS if KINDS[task] == kind])
