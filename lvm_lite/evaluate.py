@@ -203,7 +203,7 @@ def mean_score(metric: str, values: np.ndarray, protocol: str, oracle: float | N
     return Score(metric, float(values.mean()), len(values), protocol, oracle=oracle, interval=(float(values.mean() - half), float(values.mean() + half)) if half == half else None)
 
 # %% ../nbs/20_evaluate.ipynb #eebba873
-_KEPT = ("truth", "others", "oracle", "model", "query")
+_KEPT = ("truth", "others", "oracle", "model", "query", "copy")
 
 def distance_measure(metric: str,         # FID or FVD
                      network: Callable,   # a `Features`
@@ -219,7 +219,8 @@ def distance_measure(metric: str,         # FID or FVD
         stats = {who: FeatureStats.from_batches(parts(who)) for who in names}
         far = {who: frechet_distance(stats["truth"], stats[who]) for who in ("others", "oracle") if who in names}
         protocol = "; ".join(x for x in (network.protocol, kind) if x)
-        copied = [Score(f"{metric} of the {'last frame repeated' if kind else 'query handed back'}", frechet_distance(stats["truth"], stats["query"]), samples, protocol)] if "query" in names else []
+        copied = [Score(f"{metric} of the {'last frame repeated' if kind else 'query handed back'}{how}", frechet_distance(stats["truth"], stats[who]), samples, protocol)
+                  for who, how in (("query", ""), ("copy", ", through the tokenizer")) if who in names]
         if "model" not in names: return Score(metric, float("nan"), samples, protocol, far.get("others"), far["oracle"], note="no model was asked"), copied
         found = frechet_score(stats["truth"], stats["model"], metric, protocol, far.get("others"), far["oracle"])
         return found if "others" in names else replace(found, note="; ".join(x for x in (found.note, "floor not known: no training split of so many samples below --data") if x)), copied
@@ -227,7 +228,7 @@ def distance_measure(metric: str,         # FID or FVD
 
 def video_is_measure(network: Callable, kind: str, samples: int = 0) -> Measure:
     "The Inception Score of videos; the truth's own stands in the note, for it has no floor."
-    def keep(pictures, classes): return {who: network.logits(network(pictures[who])) for who in _KEPT if who in pictures and who not in ("others", "query")}
+    def keep(pictures, classes): return {who: network.logits(network(pictures[who])) for who in _KEPT if who in pictures and who not in ("others", "query", "copy")}
     def score(parts, names):
         found = {who: video_inception_score(np.concatenate(list(parts(who))), kind, network.protocol) for who in names}
         if "model" not in names: return replace(found["oracle"], value=float("nan"), oracle=found["oracle"].value, note=f"no model was asked; the real clips score {found['truth'].value:.4g}"), []
@@ -372,15 +373,16 @@ def _drawn(tokenizer, codes) -> np.ndarray: # (n, F, tokens) -> (n, F, H, W, 3) 
     return np.rint(made.reshape(*codes.shape[:2], *made.shape[1:]).clip(0, 1) * 255).astype(np.uint8)
 
 def shard_pictures(p: Protocol, tokenizer, questions: list[Question], codes: np.ndarray | None, others: np.ndarray | None) -> dict:
-    "Who answered -> (n, F, H, W, 3) uint8; the query handed back is, of frames, the last given one repeated."
+    "Who answered -> (n, F, H, W, 3) uint8; the query handed back is, of frames, the last given one repeated, and `copy` is the same through the tokenizer, whose blur every model's answer has."
     truth, given = np.stack([q.truth for q in questions]), p.given if as_task(p.task).unit == "video" else 0
-    through = lambda codes: np.concatenate([truth[:, :given], _drawn(tokenizer, codes)], 1)
-    asked = truth[:, given:]
-    out = dict(truth=truth, oracle=through(tokenizer.encode(asked.reshape(-1, *asked.shape[2:])).reshape(*asked.shape[:2], -1)))
-    if codes is not None: out["model"] = through(codes)
+    asked, last = truth[:, given:], np.stack([q.shown[-1:] for q in questions])
+    after_given = lambda x: np.concatenate([truth[:, :given], np.repeat(x, asked.shape[1] // x.shape[1], 1)], 1)
+    through = lambda x: _drawn(tokenizer, tokenizer.encode(x.reshape(-1, *x.shape[2:])).reshape(*x.shape[:2], -1))
+    out = dict(truth=truth, oracle=after_given(through(asked)), query=after_given(last), copy=after_given(through(last)))
+    if codes is not None: out["model"] = after_given(_drawn(tokenizer, codes))
     if others is not None: out["others"] = others
-    if given: return out | dict(query=np.concatenate([truth[:, :given], np.repeat(truth[:, given - 1:given], truth.shape[1] - given, 1)], 1))
-    return out | dict(query=np.stack([q.shown[-1:] for q in questions]), prompt_answer=np.stack([q.shown[-2:-1] for q in questions]))
+    if not given: out["prompt_answer"] = np.stack([q.shown[-2:-1] for q in questions])
+    return out
 
 # %% ../nbs/20_evaluate.ipynb #4bd85b34
 @dataclass(frozen=True)
