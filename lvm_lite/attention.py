@@ -128,7 +128,7 @@ def blockwise_attention(q,               # (B, Tq, H, D)
                        ):
     "Causal attention in blocks, exact for any length and any chunks. Returns `(B, Tq, H, D)` in `v`'s dtype."
     best = choose_chunks(k.shape[1])
-    query_chunk, key_chunk = query_chunk or best[0], key_chunk or best[1]
+    query_chunk, key_chunk = (best[i] if chunk is None else chunk for i, chunk in enumerate((query_chunk, key_chunk)))
     return _blockwise(q, k, v, offset, min(query_chunk, q.shape[1]), min(key_chunk, k.shape[1]))
 
 # %% ../nbs/14_attention.ipynb #a188dddd
@@ -201,7 +201,7 @@ def attention(q, # (B, T, H, D)
              ):
     "Causal attention, exact for any length and any chunks, on any mesh. Returns `(B, T, H, D)` in `v`'s dtype. Raises `ValueError` for shapes that differ, chunks below 1, and a backend that is unknown or cannot do it here."
     if not q.shape == k.shape == v.shape: raise ValueError(f"queries {q.shape}, keys {k.shape} and values {v.shape} differ in shape")
-    if min(1 if chunk is None else chunk for chunk in (query_chunk, key_chunk)) < 1: raise ValueError(f"chunks must be at least 1, not {query_chunk} and {key_chunk}")
+    if any(chunk is not None and chunk < 1 for chunk in (query_chunk, key_chunk)): raise ValueError(f"chunks must be at least 1, not {query_chunk} and {key_chunk}")
     if backend not in (None, *BACKENDS): raise ValueError(f"unknown attention backend {backend!r}; known: {', '.join(BACKENDS)}")
     device, seq = jax.devices()[0], axis_size("seq")
     backend = backend or choose_backend(device, v.dtype, q.shape[1], q.shape[3], seq)[0]

@@ -372,13 +372,14 @@ def _drawn(tokenizer, codes) -> np.ndarray: # (n, F, tokens) -> (n, F, H, W, 3) 
     made = tokenizer.decode(codes.reshape(-1, codes.shape[-1]))
     return np.rint(made.reshape(*codes.shape[:2], *made.shape[1:]).clip(0, 1) * 255).astype(np.uint8)
 
-def shard_pictures(p: Protocol, tokenizer, questions: list[Question], codes: np.ndarray | None, others: np.ndarray | None) -> dict:
-    "Who answered -> (n, F, H, W, 3) uint8; the query handed back is, of frames, the last given one repeated, and `copy` is the same through the tokenizer, whose blur every model's answer has."
+def shard_pictures(p: Protocol, tokenizer, questions: list[Question], codes: np.ndarray | None, others: np.ndarray | None, distances: bool) -> dict:
+    "Who answered -> (n, F, H, W, 3) uint8; the query handed back is, of frames, the last given one repeated, and, where distances are taken, `copy` is the same through the tokenizer, whose blur every model's answer has."
     truth, given = np.stack([q.truth for q in questions]), p.given if as_task(p.task).unit == "video" else 0
     asked, last = truth[:, given:], np.stack([q.shown[-1:] for q in questions])
     after_given = lambda x: np.concatenate([truth[:, :given], np.repeat(x, asked.shape[1] // x.shape[1], 1)], 1)
     through = lambda x: _drawn(tokenizer, tokenizer.encode(x.reshape(-1, *x.shape[2:])).reshape(*x.shape[:2], -1))
-    out = dict(truth=truth, oracle=after_given(through(asked)), query=after_given(last), copy=after_given(through(last)))
+    out = dict(truth=truth, oracle=after_given(through(asked)), query=after_given(last))
+    if distances: out["copy"] = after_given(through(last))
     if codes is not None: out["model"] = after_given(_drawn(tokenizer, codes))
     if others is not None: out["others"] = others
     if not given: out["prompt_answer"] = np.stack([q.shown[-2:-1] for q in questions])
@@ -453,8 +454,9 @@ def evaluate(protocol: str | Protocol,          # a name of `PROTOCOLS`, or one 
             if not (missing or drawn or (model is not None and not codes_file.exists())): continue
             questions = [question(p, queries, int(order[i]), pair) for i in shards[n]]
             codes = None if model is None else shard_codes(p, served, tokenizer, questions, shards[n], codes_file, batch_size, read_pair)
-            real = None if others is None or not any(m.name.startswith(("inception", "i3d")) for m in missing) else np.stack([question(p, others, int(at[i]), pair).truth for i in shards[n]])
-            seen = shard_pictures(p, tokenizer, questions, codes, real)
+            distances = any(m.name.startswith(("inception", "i3d")) for m in missing)
+            real = None if others is None or not distances else np.stack([question(p, others, int(at[i]), pair).truth for i in shards[n]])
+            seen = shard_pictures(p, tokenizer, questions, codes, real, distances)
             classes = None if questions[0].classes is None else np.stack([q.classes for q in questions])
             for m in missing: write_safetensors(kept(m, n), m.keep(seen, classes))
             for i in drawn: _draw(folder / "pictures" / f"{i:05}.png", questions[i - shards[n][0]], {who: x[i - shards[n][0]] for who, x in seen.items()})
