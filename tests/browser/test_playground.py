@@ -33,7 +33,7 @@ def browser():
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
-    "The address of a JupyterLab that knows nothing of its user's settings, with the guide in its folder."
+    "The address of any notebook (`{name}`) in a JupyterLab that knows nothing of its user's settings, and its folder, where the guide lies."
     pytest.importorskip("jupyterlab", reason="there is no JupyterLab here: pip install 'lvm-lite[lab]'")
     home = tmp_path_factory.mktemp("lab")
     (home / "notebooks").mkdir()
@@ -58,22 +58,27 @@ def lab(tmp_path_factory):
             assert server.poll() is None, (home / "log").read_text()[-3000:]
             try: urllib.request.urlopen(f"{address}/api?token={token}", timeout=5); break
             except OSError: time.sleep(0.5)
-        yield f"{address}/lab/tree/playground.ipynb?token={token}", home / "notebooks"
+        yield f"{address}/lab/workspaces/{{name}}/tree/{{name}}.ipynb?token={token}", home / "notebooks"
     finally:
         server.terminate()
         server.wait(20)
 
 
-def test_playground(browser, lab):
-    address, folder = lab
+def run_notebook(browser, address, name):
+    "The page of a notebook all of whose cells were told to run, and its first box of widgets. Its workspace is its own, or JupyterLab opens the notebooks of earlier pages again."
     page = browser.new_page(viewport=dict(width=1280, height=960))
     page.set_default_timeout(300_000)  # on a busy machine compiling takes minutes
-    page.goto(address)
+    page.goto(address.format(name=name))
     page.locator(".jp-NotebookPanel .jp-Cell").first.wait_for()
     page.get_by_text("Python 3 (ipykernel) | Idle").first.wait_for()
     page.locator(".lm-MenuBar-itemLabel").get_by_text("Run", exact=True).click()
     page.locator(".lm-Menu-itemLabel").get_by_text("Run All Cells", exact=True).click()
-    box = page.locator(".jp-OutputArea-output .widget-vbox").first
+    return page, page.locator(".jp-OutputArea-output .widget-vbox").first
+
+
+def test_playground(browser, lab):
+    address, folder = lab
+    page, box = run_notebook(browser, address, "playground")
     said, picture, button = box.locator(".widget-label").last, box.locator("img"), lambda text: box.get_by_role("button", name=text)
     hears = lambda text: page.wait_for_function("([at, text]) => [...document.querySelectorAll(at)].some(x => x.textContent.includes(text))", arg=[".widget-vbox .widget-label", text])
 
@@ -125,13 +130,7 @@ def test_training_is_watched(browser, lab):
     Image.fromarray(np.full((8, 32, 3), 200, np.uint8)).save(folder / "run/samples/000030.png")
     cell = nbformat.v4.new_code_cell("import time\nfrom lvm_lite.playground import watch\nwith watch('run', every=0.5, live=True):\n    while True: time.sleep(1)")
     nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=dict(kernelspec=dict(name="python3", display_name="Python 3 (ipykernel)"))), folder / "watch.ipynb")
-    page = browser.new_page(viewport=dict(width=1280, height=960))
-    page.set_default_timeout(120_000)
-    page.goto(address.replace("playground.ipynb", "watch.ipynb"))
-    page.get_by_text("Python 3 (ipykernel) | Idle").first.wait_for()
-    page.locator(".lm-MenuBar-itemLabel").get_by_text("Run", exact=True).click()
-    page.locator(".lm-Menu-itemLabel").get_by_text("Run All Cells", exact=True).click()
-    box = page.locator(".jp-OutputArea-output .widget-vbox").first
+    page, box = run_notebook(browser, address, "watch")
     box.get_by_text("step 30").wait_for()
     curve = box.locator("img").first
     page.wait_for_function("() => [...document.querySelectorAll('.widget-vbox img')].every(x => x.naturalWidth > 50)")
