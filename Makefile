@@ -67,7 +67,7 @@ $(PEERS)/installed: tests/parity/requirements.txt
 	@touch $@
 
 parity: $(PEERS)/installed ## compare with diffusers and transformers
-	PYTHONPATH='$(CURDIR)' $(PEERS)/bin/python -m pytest tests/parity -s
+	PYTHONPATH='$(CURDIR)' XLA_FLAGS=--xla_force_host_platform_device_count=8 $(PEERS)/bin/python -m pytest tests/parity -s # whole networks: what the compiler optimises is worth its time
 
 parity-7b: $(PEERS)/installed ## load the official 7B's shapes within 1.15 x their memory: 13 GB of disk, 15 of memory
 	PYTHONPATH='$(CURDIR)' LVM_7B=1 $(PEERS)/bin/python -m pytest tests/parity/test_checkpoints.py -s -k 7b

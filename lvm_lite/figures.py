@@ -64,7 +64,7 @@ def grid(rows,              # rows of images, each (H, W, 3) or (H, W), uint8 or
     mask = generated_mask(generated, len(rows), columns)
     scale = scale or max(1, round(96 / w))
     width, height = columns * (w + gap) + gap, len(rows) * (h + gap) + gap
-    letter, line = 7.2 / scale, 13 / scale  # a letter and a line of text at 9 points on 96 dots an inch, in image pixels
+    letter, line = 7.2 / scale, 14.4 / scale  # a letter and a line of text at 9 points on 96 dots an inch, in image pixels
     left = max(map(len, labels)) * letter + gap if labels else 0
     top = line + gap if titles else 0
     wrapped = _wrap(caption, int((left + width) / letter * 1.1))

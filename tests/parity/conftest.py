@@ -1,15 +1,12 @@
 """What the parity tests of features and metrics share: the peers' networks with the weights that ours have."""
 
 import copy
-import os
 import zipfile
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="the peers are only in the environment of `make parity`")
-
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"  # whole networks are run here: now what the compiler optimises is worth its time
 
 from lvm_lite.features import RELEASES, Inception, _download, _units
 from peers import need
