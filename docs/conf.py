@@ -1,4 +1,5 @@
 """The site, made by `make docs` from the notebooks as they were last executed: `sphinx-build -W -c docs . _site/html` (MyST-NB puts its copies beside that folder)."""
+import json
 import re
 from pathlib import Path
 
@@ -19,7 +20,7 @@ suppress_warnings = ["myst.header"]  # a notebook may begin a section after code
 
 html_theme = "sphinx_book_theme"
 html_title = "LVM-Lite"
-html_theme_options = dict(show_navbar_depth=1, home_page_in_toc=True, use_download_button=False)
+html_theme_options = dict(show_navbar_depth=1, home_page_in_toc=True, use_download_button=False, navbar_persistent=[])
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
 add_module_names = False
@@ -54,6 +55,18 @@ def write_api():
     if not page.exists() or page.read_text() != text: page.write_text(text)
 
 
+def for_readers(app, docname, source):
+    "A notebook without nbdev's directives, and without the cells that hold nothing else or are hidden."
+    if not docname.startswith("nbs/"): return
+    notebook = json.loads(source[0])
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code" and "#| hide\n" not in cell["source"]: cell["source"] = [line for line in cell["source"] if not line.startswith("#|")]
+        elif cell["cell_type"] == "code": cell["source"] = []
+    notebook["cells"] = [cell for cell in notebook["cells"] if cell["source"]]
+    source[0] = json.dumps(notebook)
+
+
 def setup(app):
     write_api()
+    app.connect("source-read", for_readers)
     app.connect("autodoc-process-docstring", parameters)
