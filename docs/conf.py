@@ -4,6 +4,9 @@ import re
 from pathlib import Path
 
 from fastcore.docments import docments
+from nbformat.v4 import new_markdown_cell
+
+from lvm_lite.reproduce import STEPS
 
 root = Path(__file__).resolve().parent.parent
 project, author = "LVM-Lite", "The LVM-Lite maintainers"
@@ -55,13 +58,23 @@ def write_api():
     if not page.exists() or page.read_text() != text: page.write_text(text)
 
 
+def figures_of(docname: str, code: str) -> list[str]:
+    "The committed figures that a notebook draws, by what it saves and by what reproduction expects of it."
+    notebook = Path(docname)
+    expected = {Path(f).stem for step in STEPS if f"nbs/{step.notebook}" == docname for f in step.outputs}
+    saved = {name for name in re.findall(r'"(\w+)"', code) if name.startswith(notebook.name) or f'save_figure("{name}"' in code}
+    return sorted(name for name in expected | saved if (root / "figures" / f"{name}.png").exists())
+
+
 def for_readers(app, docname, source):
-    "A notebook without nbdev's directives, and without the cells that hold nothing else or are hidden."
+    "A notebook without nbdev's directives and the cells that hold nothing else or are hidden; its figures as they were committed, where it holds no picture itself."
     if not docname.startswith("nbs/"): return
     notebook = json.loads(source[0])
-    for cell in notebook["cells"]:
-        if cell["cell_type"] == "code" and "#| hide\n" not in cell["source"]: cell["source"] = [line for line in cell["source"] if not line.startswith("#|")]
-        elif cell["cell_type"] == "code": cell["source"] = []
+    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    if not any("image/png" in output.get("data", {}) for cell in code for output in cell["outputs"]):
+        pictures = [f"![{name}]({'../' * docname.count('/')}figures/{name}.png)" for name in figures_of(docname, "".join(line for cell in code for line in cell["source"]))]
+        if pictures: notebook["cells"].insert(1, new_markdown_cell(["As committed, by the code below:\n", *(f"\n{p}\n" for p in pictures)]))
+    for cell in code: cell["source"] = [] if "#| hide\n" in cell["source"] else [line for line in cell["source"] if not line.startswith("#|")]
     notebook["cells"] = [cell for cell in notebook["cells"] if cell["source"]]
     source[0] = json.dumps(notebook)
 

@@ -3,6 +3,7 @@ import ast
 import json
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -123,6 +124,18 @@ def test_paper_notebook_has_its_parameters(path):
     from lvm_lite.reproduce import STEPS, notebook_parameters
     assert "profile" in notebook_parameters(path)
     assert f"paper/{path.stem}" in [s.notebook for s in STEPS], f"no step of the runner makes {path.stem}"
+
+
+def test_site_shows_every_picture_of_the_paper():
+    site = runpy.run_path(str(root / "docs/conf.py"))
+    shown = set()
+    for path in sorted((root / "nbs/paper").glob("*.ipynb")):
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        found = site["figures_of"](f"nbs/paper/{path.stem}", "".join(line for c in cells if c["cell_type"] == "code" for line in c["source"]))
+        assert found, f"the page of {path.stem} has no figure"
+        shown |= set(found)
+    missing = {p.stem for pattern in ("fig*", "table*", "results*") for p in (root / "figures").glob(f"{pattern}.png")} - shown
+    assert not missing, f"no page of the site shows {sorted(missing)}"
 
 
 def test_readme_is_the_index():
