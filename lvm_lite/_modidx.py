@@ -396,6 +396,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                 'lvm_lite.model._arranged': ('model.html#_arranged', 'lvm_lite/model.py'),
                                 'lvm_lite.model._chunks': ('model.html#_chunks', 'lvm_lite/model.py'),
                                 'lvm_lite.model._feed_forward': ('model.html#_feed_forward', 'lvm_lite/model.py'),
+                                'lvm_lite.model._following': ('model.html#_following', 'lvm_lite/model.py'),
                                 'lvm_lite.model._loss_sum': ('model.html#_loss_sum', 'lvm_lite/model.py'),
                                 'lvm_lite.model._loss_sum_backward': ('model.html#_loss_sum_backward', 'lvm_lite/model.py'),
                                 'lvm_lite.model._loss_sum_forward': ('model.html#_loss_sum_forward', 'lvm_lite/model.py'),

@@ -231,13 +231,16 @@ def _loss_sum_backward(chunk, gradients, d_total):
 _loss_sum.defvjp(_loss_sum_forward, _loss_sum_backward)
 
 # %% ../nbs/15_model.ipynb #39a3c798
+def _following(tokens): # (B, T) -> the token after each; the last has none, -1
+    return jnp.pad(shard(tokens, ROWS, None)[:, 1:], ((0, 0), (0, 1)), constant_values=-1)
+
 def mean_loss(model: Llama,
               tokens,             # (B, T) int
               compute: Compute = Compute(),
              ):
     "The mean negative log-likelihood in nats of each token after the first: what training minimises, on any mesh."
     (B, T), tokens = tokens.shape, jnp.asarray(tokens)
-    following = jnp.roll(shard(tokens, ROWS, None), -1, 1).at[:, -1].set(-1)  # the last token has none
+    following = _following(tokens)
 
     def device(model, tokens, positions, targets):
         hidden = model._hidden(tokens, positions, compute)
@@ -253,7 +256,7 @@ def token_losses(model: Llama,
                  compute: Compute = Compute(),
                 ):
     "Negative log-likelihood in nats of each token after the first, float32 (B, T - 1)."
-    following = jnp.roll(shard(jnp.asarray(tokens), ROWS, None), -1, 1)
+    following = _following(jnp.asarray(tokens))
 
     def device(model, tokens, positions, targets):
         hidden = model._hidden(tokens, positions, compute)
