@@ -58,11 +58,11 @@ def write_api():
     if not page.exists() or page.read_text() != text: page.write_text(text)
 
 
-def figures_of(docname: str, code: str) -> list[str]:
+def figures_of(docname: str, notebook: dict) -> list[str]:
     "The committed figures that a notebook draws, by what it saves and by what reproduction expects of it."
-    notebook = Path(docname)
+    code = "".join(line for cell in notebook["cells"] if cell["cell_type"] == "code" for line in cell["source"])
     expected = {Path(f).stem for step in STEPS if f"nbs/{step.notebook}" == docname for f in step.outputs}
-    saved = {name for name in re.findall(r'"(\w+)"', code) if name.startswith(notebook.name) or f'save_figure("{name}"' in code}
+    saved = {name for name in re.findall(r'"(\w+)"', code) if name.startswith(Path(docname).name) or f'save_figure("{name}"' in code}
     return sorted(name for name in expected | saved if (root / "figures" / f"{name}.png").exists())
 
 
@@ -72,7 +72,7 @@ def for_readers(app, docname, source):
     notebook = json.loads(source[0])
     code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
     if not any("image/png" in output.get("data", {}) for cell in code for output in cell["outputs"]):
-        pictures = [f"![{name}]({'../' * docname.count('/')}figures/{name}.png)" for name in figures_of(docname, "".join(line for cell in code for line in cell["source"]))]
+        pictures = [f"![{name}]({'../' * docname.count('/')}figures/{name}.png)" for name in figures_of(docname, notebook)]
         if pictures: notebook["cells"].insert(1, new_markdown_cell(["As committed, by the code below:\n", *(f"\n{p}\n" for p in pictures)]))
     for cell in code: cell["source"] = [] if "#| hide\n" in cell["source"] else [line for line in cell["source"] if not line.startswith("#|")]
     notebook["cells"] = [cell for cell in notebook["cells"] if cell["source"]]

@@ -228,7 +228,7 @@ def distance_measure(metric: str,         # FID or FVD
 
 def video_is_measure(network: Callable, kind: str, samples: int = 0) -> Measure:
     "The Inception Score of videos; the truth's own stands in the note, for it has no floor."
-    def keep(pictures, classes): return {who: network.logits(network(pictures[who])) for who in _KEPT if who in pictures and who not in ("others", "query", "copy")}
+    def keep(pictures, classes): return {who: network.logits(network(pictures[who])) for who in ("truth", "oracle", "model") if who in pictures}
     def score(parts, names):
         found = {who: video_inception_score(np.concatenate(list(parts(who))), kind, network.protocol) for who in names}
         if "model" not in names: return replace(found["oracle"], value=float("nan"), oracle=found["oracle"].value, note=f"no model was asked; the real clips score {found['truth'].value:.4g}"), []
