@@ -309,6 +309,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                'lvm_lite.loop._save': ('loop.html#_save', 'lvm_lite/loop.py'),
                                'lvm_lite.loop._tensorboard': ('loop.html#_tensorboard', 'lvm_lite/loop.py'),
                                'lvm_lite.loop.fit': ('loop.html#fit', 'lvm_lite/loop.py'),
+                               'lvm_lite.loop.jit_step': ('loop.html#jit_step', 'lvm_lite/loop.py'),
                                'lvm_lite.loop.read_log': ('loop.html#read_log', 'lvm_lite/loop.py')},
             'lvm_lite.mesh': { 'lvm_lite.mesh._mesh': ('mesh.html#_mesh', 'lvm_lite/mesh.py'),
                                'lvm_lite.mesh._plain': ('mesh.html#_plain', 'lvm_lite/mesh.py'),
