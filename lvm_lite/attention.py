@@ -109,7 +109,7 @@ def _on_cpu():
     return (jax.default_backend() if target is None else target.device_kind).lower() == "cpu"
 
 def choose_chunks(length: int) -> tuple[int, int]:
-    "Queries and keys at a time that a sequence's blocks should have: as many of each: 256; on a CPU, as measured on two cores, an eighth of the length between 256 and 512."
+    "Queries, and as many keys, at a time that a sequence's blocks should have: 256; on a CPU, as measured on two cores, an eighth of the length between 256 and 512."
     return (min(max(length // 8, 256), 512) if _on_cpu() else 256,) * 2
 
 # %% ../nbs/14_attention.ipynb #217bda67
