@@ -301,6 +301,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'lvm_lite.loop': { 'lvm_lite.loop._Log': ('loop.html#_log', 'lvm_lite/loop.py'),
                                'lvm_lite.loop._Log.__init__': ('loop.html#_log.__init__', 'lvm_lite/loop.py'),
                                'lvm_lite.loop._Log.add': ('loop.html#_log.add', 'lvm_lite/loop.py'),
+                               'lvm_lite.loop._Log.close': ('loop.html#_log.close', 'lvm_lite/loop.py'),
                                'lvm_lite.loop._checkpointer': ('loop.html#_checkpointer', 'lvm_lite/loop.py'),
                                'lvm_lite.loop._good': ('loop.html#_good', 'lvm_lite/loop.py'),
                                'lvm_lite.loop._named': ('loop.html#_named', 'lvm_lite/loop.py'),

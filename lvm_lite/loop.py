@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 
 import jax
@@ -104,6 +104,10 @@ class _Log:
             for k, v in line.items(): self.board.add_scalar(k, v, line["step"])
             self.board.flush()
 
+    def close(self):
+        "Write what TensorBoard's thread still holds; its flush does not wait for that."
+        if self.board: self.board.close()
+
 def _tensorboard(directory, step):
     try: from tensorboardX import SummaryWriter
     except ImportError: raise ValueError("a log for TensorBoard needs a package: pip install 'lvm-lite[tensorboard]'") from None
@@ -145,7 +149,7 @@ def fit(step_fn,              # (state, batch) -> (state, metrics); metrics are 
             state = _restore(saver, state, config)
             good = int(state["step"])
         compiled, first = jit_step(step_fn), int(state["step"])
-        log, clock, logged = _Log(directory, first, tensorboard), time.perf_counter(), first
+        clock, logged = time.perf_counter(), first
 
         def lost(step, e): raise OSError(f"{describe}: step {step} could not be saved: {str(e).splitlines()[0]}; last good checkpoint: {_good(good, directory)}") from e
 
@@ -172,7 +176,7 @@ def fit(step_fn,              # (state, batch) -> (state, metrics); metrics are 
             bar.set_postfix(loss=f"{values['loss']:.3f}", refresh=False)
 
         quiet = {} if sys.stderr.isatty() else dict(delay=60, mininterval=60)  # a file gets a line a minute
-        with tqdm(total=steps, initial=first, desc=describe, **quiet) as bar:
+        with closing(_Log(directory, first, tensorboard)) as log, tqdm(total=steps, initial=first, desc=describe, **quiet) as bar:
             batch = ahead.submit(batch_at, first) if first < steps else None
             for step in range(first + 1, steps + 1):
                 current, batch = batch.result(), ahead.submit(batch_at, step) if step < steps else None
