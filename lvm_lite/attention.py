@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.ad_checkpoint import checkpoint_name
 
-from .mesh import ROWS, axis_size, local, order
+from .mesh import ROWS, axis_size, local, on_cpu, order
 
 # %% ../nbs/14_attention.ipynb #20338762
 def plain_attention(q, # (B, T, H, D)
@@ -103,14 +103,9 @@ def _backward(query_chunk: int, key_chunk: int, residuals, d_out):
     return *(_join(d, x.shape[1]).astype(x.dtype) for d, x in ((dQ, q), (dK.mT, k), (dV.mT, v))), None
 
 # %% ../nbs/14_attention.ipynb #c4a10e02
-def _on_cpu():
-    "Whether a CPU will run what is traced: the devices of the mesh that is set decide, which may be a TPU that is not here."
-    target = jax.sharding.get_abstract_mesh().abstract_device
-    return (jax.default_backend() if target is None else target.device_kind).lower() == "cpu"
-
 def choose_chunks(length: int) -> tuple[int, int]:
     "Queries, and as many keys, at a time that a sequence's blocks should have: 256; on a CPU, as measured on two cores, an eighth of the length between 256 and 512."
-    return (min(max(length // 8, 256), 512) if _on_cpu() else 256,) * 2
+    return (min(max(length // 8, 256), 512) if on_cpu() else 256,) * 2
 
 # %% ../nbs/14_attention.ipynb #217bda67
 @partial(jax.custom_vjp, nondiff_argnums=(4, 5))
@@ -208,5 +203,5 @@ def attention(q, # (B, T, H, D)
     if backend == "splash" and q.shape[1] % 128: raise ValueError(f"splash wants lengths in multiples of 128, not {q.shape[1]}; use blockwise")
     blockwise = partial(blockwise_attention, query_chunk=query_chunk, key_chunk=key_chunk)
     attend = (partial(_along_seq, blockwise, seq) if seq > 1 else blockwise if backend == "blockwise" else _cudnn if backend == "cudnn"
-              else partial(_splash, interpret=_on_cpu()))
+              else partial(_splash, interpret=on_cpu()))
     return local(attend, HEADS)(q, k, v)

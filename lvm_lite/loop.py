@@ -22,6 +22,7 @@ from orbax.checkpoint import v1 as ocp
 from tqdm import tqdm
 
 from .files import atomic_write, differences
+from .mesh import on_cpu
 
 # %% ../nbs/08_loop.ipynb #fed8947e
 def _named(state) -> dict:
@@ -118,8 +119,8 @@ def _tensorboard(directory, step):
 _CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": ""}
 
 def jit_step(step_fn):
-    "`step_fn`, (state, batch) -> (state, metrics), compiled as training runs it; the state given to it is used up."
-    return jax.jit(step_fn, donate_argnums=0, compiler_options=_CPU_OPTIONS if jax.default_backend() == "cpu" else None)
+    "`step_fn`, (state, batch) -> (state, metrics), compiled as training runs it on the mesh that is set; the state given to it is used up."
+    return jax.jit(step_fn, donate_argnums=0, compiler_options=_CPU_OPTIONS if on_cpu() else None)
 
 # %% ../nbs/08_loop.ipynb #cb11389f
 def fit(step_fn,              # (state, batch) -> (state, metrics); metrics are scalars, "loss" among them

@@ -31,7 +31,7 @@ from .checkpoints import check_codes, load_model, model_directory, noted_trainin
 from .corpus import Corpus
 from .files import atomic_write
 from .generation import generate, serve
-from .loop import fit
+from .loop import fit, jit_step
 from .mesh import AXES, ROWS, axis_size, collect, describe, global_array, make_mesh, require_divisible
 from .model import Compute, Llama, abstract_model, block_weights, compute_dtype, mean_loss, token_losses
 from .sentences import IMAGES, is_frames, stage_mixture
@@ -421,7 +421,7 @@ def budget(size: str,                  # a name of `MODELS`, or a `ModelConfig`
     with jax.set_mesh(mesh):
         state = jax.eval_shape(lambda: train_state(Llama(config, jax.random.key(0)), stage, optimizer))
         batch = jax.ShapeDtypeStruct((accumulation, stage.batch_size // accumulation, length), jnp.uint16, sharding=NamedSharding(mesh, PartitionSpec(None, ROWS, None)))
-        lowered = jax.jit(partial(train_step, stage=stage, compute=compute, optimizer_kind=optimizer), donate_argnums=0).lower(state, batch)
+        lowered = jit_step(partial(train_step, stage=stage, compute=compute, optimizer_kind=optimizer)).lower(state, batch)
         refused, temporaries, arguments = "", None, sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state)) // (shape["fsdp"] * shape["tensor"])
         try:
             found = lowered.compile().memory_analysis()
