@@ -35,7 +35,7 @@ tokenizer: $(STAMP) ## train the sample tokenizer anew into data/tokenizer: an h
 
 train-sample: $(STAMP) ## train the sample Llamas anew into data/llama, which must not be there: hours on two cores, and it goes on where it stopped
 	@mkdir -p figures/runs
-	$(BIN)/papermill nbs/train/llama.ipynb figures/runs/llama.ipynb -p train True
+	GLIBC_TUNABLES=glibc.malloc.hugetlb=1 $(BIN)/papermill nbs/train/llama.ipynb figures/runs/llama.ipynb -p train True
 
 # The TPU's compiler lies apart, where train.topology_devices looks for it: beside JAX it would be tried at every start.
 LIBTPU := .libtpu
