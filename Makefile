@@ -23,8 +23,10 @@ $(STAMP): pyproject.toml constraints.txt
 	VIRTUAL_ENV='$(CURDIR)/$(VENV)' $(BIN)/uv pip install --quiet -c constraints.txt -e ".[lab,dev]"
 	@touch $@
 
+# Two steps at a time on a CPU: a notebook starts and compiles on one core. An accelerator belongs to one step.
+JOBS ?= $(if $(filter sample,$(PROFILE)),2,1)
 reproduce: $(STAMP) ## the figures of PROFILE, only what changed
-	$(BIN)/lvm-lite reproduce --profile $(PROFILE)
+	$(BIN)/lvm-lite reproduce --profile $(PROFILE) --jobs $(JOBS)
 
 test: $(STAMP) ## every notebook and the tests of the repository, in two processes
 	$(BIN)/python -m pytest -n 2 --dist loadgroup

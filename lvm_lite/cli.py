@@ -38,6 +38,7 @@ def _show(args, result, text: str):
       argument("--profile", default="sample", help="a section of settings.ini (sample)"),
       argument("--set", action="append", default=[], metavar="STEP.NAME=VALUE", dest="assignments", help="a parameter of one notebook; may be repeated"),
       argument("--force", action="store_true", help="run the steps even if nothing changed"),
+      argument("--jobs", type=int, default=1, metavar="N", help="steps at a time; more than 1 only without an accelerator, which one step fills (1)"),
       argument("--list", action="store_true", help="show the steps and what they need, and stop"), DRY, JSON)
 def reproduce(args) -> int:
     """Regenerate the tables and figures that are out of date.
@@ -54,7 +55,7 @@ def reproduce(args) -> int:
         why = runner.would_make(args.profile, args.steps, args.assignments, args.force)
         _show(args, why, "\n".join(f"{name:12} {'would be made: ' + reason if reason else 'unchanged'}" for name, reason in why.items()))
         return 0
-    with redirect_stdout(sys.stderr) if args.json else nullcontext(): results = runner.reproduce(args.profile, args.steps, args.assignments, args.force)
+    with redirect_stdout(sys.stderr) if args.json else nullcontext(): results = runner.reproduce(args.profile, args.steps, args.assignments, args.force, jobs=args.jobs)
     if args.json: _show(args, {name: dict(state=state, seconds=seconds, message=message) for name, (state, seconds, message) in results.items()}, "")
     return 1 if any(state in ("failed", "not run") for state, _, _ in results.values()) else 0
 

@@ -8,6 +8,7 @@ __all__ = ['STEPS', 'Step', 'in_order', 'notebook_parameters', 'parse_value', 's
 
 # %% ../nbs/24_reproduce.ipynb #044b3a3e
 import ast, configparser, hashlib, json, re, shutil, subprocess, sys, time
+from contextlib import chdir
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.util import find_spec
@@ -199,7 +200,7 @@ def _run_notebook(step: Step, profile: str, parameters: dict, root: Path):
     import papermill
     out = root / "figures/runs" / profile / f"{step.name}.ipynb"
     out.parent.mkdir(parents=True, exist_ok=True)
-    try: papermill.execute_notebook(root / "nbs" / f"{step.notebook}.ipynb", out, dict(profile=profile, **parameters), cwd=root,
+    try: papermill.execute_notebook(root / "nbs" / f"{step.notebook}.ipynb", out, dict(profile=profile, **parameters),
                                     progress_bar=False, kernel_name="python3", extra_arguments=["--IPKernelApp.log_level=40"])
     except papermill.PapermillExecutionError as e:
         lines = re.sub(r"\x1b\[[\d;]*m", "", "\n".join(e.traceback)).strip().splitlines()
@@ -261,13 +262,13 @@ def _tasks(plan: _Plan, results: dict, force: bool):
             left_out.add(step.name)
             continue
         # doit fills in `task` and `values` by the names of the parameters that are left
-        yield dict(name=step.name, actions=[(act, [step])], task_dep=list(step.inputs), uptodate=[partial(unchanged, step)], verbosity=2)
+        yield dict(name=step.name, actions=[(act, [step])], task_dep=list(step.inputs), uptodate=[partial(unchanged, step)], verbosity=2, io=dict(capture=False))
 
 def _indent(text: str) -> str: return "\n".join("    " + line for line in text.splitlines())
 
 # %% ../nbs/24_reproduce.ipynb #b277a4e8
-def _run_tasks(tasks: list[dict], database: Path) -> int:
-    "Run doit's tasks in order; returns its exit code: 0, 1 where a task failed, 3 where nothing could start."
+def _run_tasks(tasks: list[dict], database: Path, jobs: int) -> int:
+    "Run doit's tasks, `jobs` at a time; returns its exit code: 0, 1 where a task failed, 3 where nothing could start."
     from doit.cmd_base import TaskLoader2
     from doit.doit_cmd import DoitMain
     from doit.reporter import ZeroReporter
@@ -276,7 +277,7 @@ def _run_tasks(tasks: list[dict], database: Path) -> int:
         def setup(self, options): pass
         def load_doit_config(self): return {"dep_file": str(database), "backend": "json", "reporter": ZeroReporter, "continue": True}
         def load_tasks(self, cmd, pos_args): return [dict_to_task(t) for t in tasks]
-    return DoitMain(Loader()).run(["run"])
+    return DoitMain(Loader()).run(["run", *(["-n", str(jobs), "-P", "thread"] if jobs > 1 else [])])
 
 # %% ../nbs/24_reproduce.ipynb #beacadd0
 def _planned(profile, names, assignments, root, steps) -> _Plan:
@@ -291,9 +292,11 @@ def reproduce(profile: str = "sample",
               force: bool = False,       # run the steps even if nothing changed
               root: Path | None = None,  # the checkout
               steps: list[Step] | None = None, # `STEPS`
+              jobs: int = 1,             # steps at a time; more than one only where they do not want the same accelerator
              ) -> dict:                  # step name -> (state, seconds, message); state: made, unchanged, failed, not run, skipped
-    """Run what is out of date, print a summary and return it. Raises `ValueError` for wrong names, parameters and profiles
+    """Run what is out of date, print a summary and return it. Raises `ValueError` for wrong names, parameters, profiles and jobs
     before anything runs, and `FileNotFoundError` outside a checkout."""
+    if jobs < 1: raise ValueError(f"jobs must be at least 1, not {jobs}")
     plan = _planned(profile, names, assignments, root, steps)
     root, steps = plan.root, list(plan.steps.values())
     if missing := [name for name in ("papermill", "doit") if find_spec(name) is None]:
@@ -302,7 +305,10 @@ def reproduce(profile: str = "sample",
     start = time.time()
     results = {s.name: ("skipped", 0.0, "; ".join(lost)) for s in steps if (lost := lacks(plan.loaded, s.data_sets, s.stage))}
     for name, (_, _, why) in results.items(): print(f"{name:12} skipped: {why}", flush=True)
-    if _run_tasks(list(_tasks(plan, results, force)), root / "runs" / profile / ".doit.json") > 2: raise RuntimeError("doit could not start; its message stands above")
+    tasks = list(_tasks(plan, results, force))
+    if jobs > 1: tasks.sort(key=lambda t: not any(t["name"] in s.inputs for s in steps)) # what others wait for first
+    with chdir(root): code = _run_tasks(tasks, root / "runs" / profile / ".doit.json", jobs)
+    if code > 2: raise RuntimeError("doit could not start; its message stands above")
     for step in steps:
         if step.name in results: continue
         lost = [i for i in step.inputs if results[i][0] in ("failed", "not run", "skipped")]
