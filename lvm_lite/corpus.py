@@ -22,6 +22,8 @@ from .files import atomic_write, copy_file, differences, exists, is_remote, read
 from .settings import lookup
 
 # %% ../nbs/12_corpus.ipynb #059b49ce
+def _stored(records) -> bytes: return np.asarray(records).astype("<u2").tobytes()
+
 class CorpusWriter:
     "Writes the shards of a corpus, then its manifest."
 
@@ -46,6 +48,10 @@ class CorpusWriter:
         "Whether the shard was written, whole."
         return exists(self._note(source, shard))
 
+    def holds(self, source: str, shard: int, records) -> bool:
+        "Whether the shard, which was written, has just these records."
+        return _read_json(self._note(source, shard))["sha256"] == hashlib.sha256(_stored(records)).hexdigest()
+
     def done(self) -> set[tuple[str, int]]:
         "All shards that were written, whole: (source, number)."
         return {(m[1], int(m[2])) for name in sizes(self.path) if (m := re.fullmatch(r"([^/]+)/(\d+)\.json", name))}
@@ -64,7 +70,7 @@ class CorpusWriter:
         if not len(records): raise ValueError(f"{source}/{shard:05}: no records")
         if records.min() < 0 or records.max() >= self.vocab_size:
             raise ValueError(f"{source}/{shard:05}: ids {records.min()}…{records.max()} leave the vocabulary 0…{self.vocab_size - 1}")
-        data, note = records.astype("<u2").tobytes(), self._note(source, shard)
+        data, note = _stored(records), self._note(source, shard)
         write_bytes(f"{note[:-5]}.u16", data)
         _write_json(note, dict(records=len(records), sha256=hashlib.sha256(data).hexdigest()) | (dict(problems=list(problems)) if problems else {}))
 
@@ -306,11 +312,12 @@ def import_lvm(file: str | Path,     # JSON lines
                source: str,          # the name that the records get
                shard_size: int = 4096, # records a shard
               ) -> int:              # records read
-    "Store the records of one of LVM's token files. Raises a `ValueError` that names the file and the line."
+    "Store the records of one of LVM's token files. Raises a `ValueError` that names the file and the line, or a source that another file was stored under."
     count, records = 0, []
     def flush():
         shard = (count - 1) // shard_size
         if not writer.has(source, shard): writer.write(source, shard, np.stack(records))
+        elif not writer.holds(source, shard, np.stack(records)): raise ValueError(f"{writer.path}/{source} holds the records of another file: give those of {file} a name of their own")
         records.clear()
     with open(file, "rb") as lines:
         for line in lines:

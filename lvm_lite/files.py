@@ -44,7 +44,10 @@ def atomic_write(path: str | Path # the file or directory to make; parents are m
             # a directory cannot be renamed over another that has files: the old one steps aside first
             old = path.with_name(f".old-{temporary.name[5:]}")
             if path.exists(): os.replace(path, old)
-            os.replace(temporary, path)
+            try: os.replace(temporary, path)
+            except BaseException:
+                if old.exists(): os.replace(old, path)
+                raise
             _remove(old)
         else:
             _fsync(temporary)

@@ -12,6 +12,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -198,8 +199,11 @@ def _start_ray(tokenizer):
 def _origin(work: Work, images: int) -> dict:
     "What a work's bytes depend on, for the corpus's header."
     source = dict(source=repr(work.source)) if isinstance(work.source, World) else dict(source=work.source.name, items=len(work.source), options=getattr(work.source, "options", {}))
-    if drawn := [v.__name__ for v in (work.task.input, work.task.output) if callable(v)]: source |= dict(annotators=drawn)
-    return dict(task=work.task.name, sentences=work.count(images), **source)
+    return dict(sentences=work.count(images), **_taken(work.task), **source)
+
+def _taken(task: Task) -> dict:
+    drawn = [v.__name__ for v in (task.input, task.output) if callable(v)]
+    return dict(task=task.name) | (dict(annotators=drawn) if drawn else {})
 
 # %% ../nbs/13_pretokenize.ipynb #ab8796fd
 def _frames(task: Task, images: int) -> int: return images if is_frames(task) else images // 2 # of a clip, where a sentence has so many images
@@ -256,9 +260,11 @@ def pretokenize_stream(path: str | Path,
                       ) -> int:          # sentences
     "Make the corpus at `path` of a stream, a shard of each of its sources; one with too few items for a sentence is left out."
     hashed, config = _describe(tokenizer := _load(tokenizer))
-    writer = CorpusWriter(path, images * config.tokens_per_image, vocab_size or config.codebook_size + 100, hashed, dict(seed=seed, images=images, stream=name, task=as_task(task).name))
+    stream = iter(stream)
+    if (first := next(stream, None)) is None: raise ValueError(f"{name}: the stream holds nothing")
+    writer = CorpusWriter(path, images * config.tokens_per_image, vocab_size or config.codebook_size + 100, hashed, dict(seed=seed, images=images, stream=name, options=first.options, **_taken(as_task(task))))
     sentences = 0
-    for shard, source in enumerate(tqdm(stream, desc="tokenising a stream", unit=" shards", **_quiet())):
+    for shard, source in enumerate(tqdm(chain([first], stream), desc="tokenising a stream", unit=" shards", **_quiet())):
         work = Work(name, task, source)
         try: sentences += (count := work.count(images))
         except ValueError: continue

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FITS', 'PICTURES', 'VIDEOS', 'ANNOTATION_READERS', 'read_image', 'read_numbers', 'fit_scene', 'Take', 'read_video',
-           'stack_scenes', 'Listing', 'pictures', 'read_picture', 'list_text', 'column', 'keys', 'videos',
+           'stack_scenes', 'renumber', 'Listing', 'pictures', 'read_picture', 'list_text', 'column', 'keys', 'videos',
            'frame_folders', 'coco', 'translate', 'tars', 'TarNames', 'is_hub', 'load_hub', 'hub', 'read_row']
 
 # %% ../nbs/05_readers.ipynb #1344cc75
@@ -107,6 +107,7 @@ def read_video(file,                 # a path, bytes or a binary file
     "A clip of a video file. One that is damaged, or ends too early, raises a `ValueError`."
     try: import av
     except ImportError: raise ValueError("reading videos needs a package: pip install 'lvm-lite[data]'") from None
+    if not isinstance(file, (str, Path, bytes)): file = file.read()  # it may be read twice
     try:
         with av.open(io.BytesIO(file) if isinstance(file, bytes) else str(file) if isinstance(file, Path) else file) as container:
             if not container.streams.video: raise ValueError("holds no video")
@@ -131,10 +132,10 @@ def stack_scenes(scenes: list[Scene]) -> Clip:
     def field_of(name):
         values = [getattr(s, name) for s in scenes]
         return None if any(v is None for v in values) else np.stack(values)
-    return Clip(field_of("image"), field_of("classes"), _renumber(field_of("instances")), depth=field_of("depth"), pair=field_of("pair"), palette=scenes[0].palette)
+    return Clip(field_of("image"), field_of("classes"), renumber(field_of("instances")), depth=field_of("depth"), pair=field_of("pair"), palette=scenes[0].palette)
 
-def _renumber(instances: np.ndarray | None) -> np.ndarray | None:
-    "Any object numbers as 0, 1, 2, …, uint16; 0 stays none."
+def renumber(instances: np.ndarray | None) -> np.ndarray | None:
+    "Any object numbers as 0, 1, 2, …, uint16, of the same shape; 0 stays none."
     if instances is None: return None
     found, places = np.unique(instances, return_inverse=True)
     return (places.reshape(instances.shape) + (found[0] != 0)).astype(np.uint16)
@@ -167,13 +168,14 @@ def pictures(root: Path, split: str, want: set, take: Take,
              beside: dict | None = None,           # annotation -> function from a picture's path below the root to the file's
              classmates: bool = False,             # `pair` is the next picture of the same folder
              numbers: Callable | None = None,      # from the numbers in a mask of classes to ours
-             palette: str = "sample") -> Listing:
+             palette: str = "sample",
+             objects: Callable | None = None) -> Listing: # from the numbers in a mask of objects, 0 where there is none
     "Pictures below a folder, with annotations in files beside them."
     folder = folder.format(split=split)
     names = [os.path.join(folder, n) if folder not in ("", ".") else n for n in _files(root / folder, PICTURES)]
     names = [n for n in names if re.search(match, n.replace(os.sep, "/"))]
     mates = _classmates(names) if classmates and "pair" in want else {}
-    return Listing(names, partial(read_picture, root, want, take, beside or {}, mates, numbers, palette))
+    return Listing(names, partial(read_picture, root, want, take, beside or {}, mates, numbers, palette, objects=objects))
 
 def _classmates(names):
     "Each picture's successor in its folder, the first after the last."
@@ -181,7 +183,7 @@ def _classmates(names):
     for n in names: folders.setdefault(os.path.dirname(n), []).append(n)
     return {a: b for group in folders.values() if len(group) > 1 for a, b in zip(group, group[1:] + group[:1])}
 
-def read_picture(root, want, take, beside, mates, numbers, palette, name):
+def read_picture(root, want, take, beside, mates, numbers, palette, name, objects=None):
     "The scene of one picture of `pictures`, with the annotations of `want` that lie beside it; raises `ValueError` for one that is missing or of another size."
     image, found = read_image(root / name), {}
     for annotation in sorted(want):
@@ -192,11 +194,17 @@ def read_picture(root, want, take, beside, mates, numbers, palette, name):
             if not (root / file).exists(): raise ValueError(f"no {annotation}: {file} is missing")
             found[annotation] = ANNOTATION_READERS[annotation](root / file)
     if numbers and "classes" in found: found["classes"] = numbers(found["classes"])
-    if "instances" in found: found["instances"] = _renumber(found["instances"])
+    if objects and "instances" in found: found["instances"] = objects(found["instances"])
+    if "instances" in found: found["instances"] = renumber(found["instances"])
     return take(Scene(image, **found, name=name, palette=palette))
 
 def _read_depth(file):
-    "Nearness from an 8 or 16 bit picture, the brightest the nearest."
+    "Nearness from an 8 or 16 bit picture, the brightest the nearest; of three channels all must be the same grey."
+    image = _open(file)
+    if image.mode in ("RGB", "RGBA"):
+        colours = np.asarray(image.convert("RGB"))
+        if (colours != colours[..., :1]).any(): raise ValueError("a depth map is grey, and this picture has colours")
+        return colours[..., 0].astype(np.float32) / 255
     numbers = read_numbers(file)
     return numbers.astype(np.float32) / (255 if numbers.dtype == np.uint8 else 65535)
 
@@ -235,14 +243,17 @@ def videos(root: Path, split: str, want: set, take: Take,
     known = {os.path.splitext(os.path.basename(f))[0]: f for f in here} | {os.path.splitext(f)[0]: f for f in here} | {f: f for f in here}
     found, problems = [], []
     for entry in listed:
-        name, at, start = entry.partition("@")
-        if name in known: found.append(f"{known[name]}{at}{start}")
+        name, start = (entry, "") if entry in known else _from(entry)
+        if name in known: found.append(known[name] + start)
         else: problems.append(f"{entry}: listed, but not in {folder or 'the folder'}")
     return Listing(found, partial(_read_listed, root / folder, take), problems)
 
+def _from(entry): # "clip.mp4@2.5" -> ("clip.mp4", "@2.5"); a name may have an @ of its own
+    return re.fullmatch(r"(.*?)((?:@\d+(?:\.\d+)?)?)", entry).groups()
+
 def _read_listed(root, take, name):
-    name, _, start = name.partition("@")
-    return replace(read_video(root / name, take, float(start or 0)), name=name)
+    name, start = _from(name)
+    return replace(read_video(root / name, take, float(start[1:] or 0)), name=name)
 
 # %% ../nbs/05_readers.ipynb #e0c187df
 def frame_folders(root: Path, split: str, want: set, take: Take,
@@ -396,12 +407,13 @@ def is_hub(root) -> bool:
     return str(root).startswith("hf:") or any((Path(root) / f).exists() for f in ("dataset_info.json", "dataset_dict.json", "state.json"))
 
 def load_hub(root, split: str, columns: dict, streaming: bool = False):
-    "A split of `hf:user/name`, or of a folder that `datasets` wrote, with its pictures and videos as undecoded bytes; raises `ValueError` where a column is missing."
+    "A split of `hf:user/name`, or of a folder that `datasets` wrote, with its pictures and videos as undecoded bytes; raises `ValueError` where a column is missing, or another split is there."
     import datasets
     if str(root).startswith("hf:"): found = datasets.load_dataset(str(root)[3:], split=split, streaming=streaming)
     else:
         found = datasets.load_from_disk(str(root))
         if isinstance(found, datasets.DatasetDict): found = lookup(found, split, f"split of {root}:")
+        elif found.split is not None and str(found.split) != split: raise ValueError(f"{root} holds the split {str(found.split)!r}, not {split!r}")
         if streaming: found = found.to_iterable_dataset()
     if missing := set(columns.values()) - set(found.column_names or columns.values()):
         raise ValueError(f"{root}: no columns {sorted(missing)}; it has {', '.join(found.column_names)}")

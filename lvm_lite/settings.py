@@ -100,9 +100,9 @@ def data_path(*parts: str) -> Path:
 
 # %% ../nbs/00_settings.ipynb #7e886b5f
 def checkout() -> Path | None:
-    "The repository that this package is imported from, or None for an installed wheel."
+    "The repository that this package is imported from, or that one works in; None for a wheel elsewhere."
     root = Path(__file__ if "__file__" in globals() else Path.cwd() / "lvm_lite").resolve().parent.parent
-    return next((r for r in (root, Path.cwd(), Path.cwd().parent) if (r / "settings.ini").exists() and (r / "nbs").is_dir()), None)
+    return next((r for r in (root, Path.cwd(), Path.cwd().parent) if (r / "settings.ini").exists() and (r / "nbs").is_dir() and (r / "lvm_lite").is_dir()), None)
 
 # %% ../nbs/00_settings.ipynb #c00ac3b0
 @dataclass(frozen=True)

@@ -11,12 +11,13 @@ import csv, gzip, json, os, re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
 from .files import read_pickle
-from .readers import (ANNOTATION_READERS, Listing, Take, coco, column, frame_folders, hub, is_hub, keys, list_text, load_hub, pictures, read_numbers, read_picture, read_row,
+from .readers import (ANNOTATION_READERS, Listing, Take, coco, column, frame_folders, hub, is_hub, keys, list_text, load_hub, pictures, read_numbers, read_picture, read_row, renumber,
                               tars, translate, videos)
 from .settings import lookup
 from .tasks import PALETTES, TABLE3, Row, Task, as_task
@@ -39,7 +40,7 @@ class Source:
 
     def __getitem__(self, i: int) -> Scene | Clip:
         if not 0 <= i < len(self): raise IndexError(f"{self.name} has {len(self)} items; there is no item {i}")
-        for j in (*range(i, len(self)), *range(i)):
+        for j in chain(range(i, len(self)), range(i)):
             if (item := self._try(j)) is not None: return item
         raise ValueError(f"{self.name}: none of its {len(self)} items can be used; the first: {self._bad[0]}")
 
@@ -75,6 +76,8 @@ _CITYSCAPES_IDS = {7: 1, 8: 2, 11: 3, 12: 4, 13: 5, 17: 6, 19: 7, 20: 8, 21: 9, 
 def _ade20k(numbers): return np.where(numbers == 0, 255, numbers).astype(np.uint8)
 
 def _cityscapes(numbers): return translate(numbers, dict.fromkeys(range(-1, 34), 255) | {255: 255} | _CITYSCAPES_IDS).astype(np.uint8)
+
+def _cityscapes_objects(numbers): return np.where(numbers < 1000, 0, numbers)  # below, it is the class of what has no objects
 
 def _cityscapes_file(kind, name): return re.sub("^leftImg8bit", "gtFine", name).replace("_leftImg8bit.png", f"_gtFine_{kind}.png")
 
@@ -218,7 +221,7 @@ DATA_SETS = {d.folder: d for d in (
             "images/training/*.jpg, annotations/training/*.png (ADEChallengeData2016)", "annotations BSD-3; the pictures for non-commercial research", fields=("classes",), items=20_210,
             palette="ade20k", splits=(("train", "training"), ("validation", "validation")), columns=(("image", "image"), ("classes", "annotation"))),
     DataSet("Cityscapes", "cityscapes", partial(pictures, folder="leftImg8bit/{split}", match="_leftImg8bit", numbers=_cityscapes, palette="cityscapes",
-                                                beside={"classes": partial(_cityscapes_file, "labelIds"), "instances": partial(_cityscapes_file, "instanceIds")}),
+                                                beside={"classes": partial(_cityscapes_file, "labelIds"), "instances": partial(_cityscapes_file, "instanceIds")}, objects=_cityscapes_objects),
             "leftImg8bit/train/CITY/*.png, gtFine/train/CITY/*.png", "non-commercial, by registration", fields=("classes", "instances"), items=2_975, palette="cityscapes"),
     DataSet("InstructPix2Pix", "instructpix2pix", _pix2pix, "shard-*/PROMPT/{SEED_0,SEED_1}.jpg, seeds.json", "generated pictures; code MIT", fields=("pair",), items=313_010,
             splits=(("train", "train"),), columns=(("image", "original_image"), ("pair", "edited_image"))),
@@ -252,14 +255,18 @@ def open_source(name: str,            # of `DATA_SETS`: "ade20k", "ucf101", …;
                 annotations: dict | None = None,  # annotation -> folder of what an annotator drew
                 palette: str | None = None,       # of its classes, a name of `PALETTES`
                ) -> Source:
-    "Open a data set; what is missing of it raises a `FileNotFoundError` that says what is needed."
+    "Open a data set; what is missing of it raises a `FileNotFoundError` that says what is needed, what it cannot give a `ValueError`."
     data = lookup(DATA_SETS, name, "data set")
     own, annotations = lookup(dict(data.splits), split, f"split of {data.name}:"), annotations or {}
-    want = set(data.fields if want is None else want) - set(annotations)
+    asked, want = want or set(), set(data.fields if want is None else want) - set(annotations)
     if missing := want - set(data.fields): raise ValueError(f"{data.name} holds no {', '.join(sorted(missing))}: name folders of annotations, or give the task an annotator (tasks.annotated)")
+    if palette: lookup(PALETTES, palette, "palette")
     take, palette = Take(frames, stride or data.stride, size, fit or data.fit), palette or data.palette
     try:
-        if is_hub(root): listing = hub(root, split, want, take, _columns(data, root), _NUMBERS.get(name), palette)
+        if is_hub(root):
+            columns = _columns(data, root)
+            if missing := want & asked - set(columns): raise ValueError(f"{data.name} holds no {', '.join(sorted(missing))} in its form on the Hub")
+            listing = hub(root, split, want, take, columns, _NUMBERS.get(name), palette)
         else: listing = data.reader(Path(root), own, want, take)
     except FileNotFoundError as e: raise FileNotFoundError(f"{data.name}: {e}. Below {root} it needs {data.needs}") from None
     if not listing.names: raise FileNotFoundError(f"{data.name}: nothing to read for {split!r} below {root}. It needs {data.needs}")
@@ -280,6 +287,7 @@ def _annotated(read, folders, take, name):
         file = folder / f"{os.path.splitext(name)[0]}.png"
         if not file.exists(): raise ValueError(f"no {annotation}: {os.path.splitext(name)[0]}.png is missing among what was drawn")
         drawn = lookup(ANNOTATION_READERS, annotation, "annotation")(file)
+        if annotation == "instances": drawn = renumber(drawn)
         found[annotation] = getattr(take(Scene(np.zeros((*drawn.shape[:2], 3), np.uint8), **{annotation: drawn})), annotation)
     return replace(item, **found)
 
@@ -292,9 +300,10 @@ def stream_source(name: str, root: str | Path, split: str = "train",
     "The rows of a data set on the Hub as a stream of sources, in order; the arguments are those of `open_source`."
     data = lookup(DATA_SETS, name, "data set")
     columns, take = _columns(data, root), Take(size=size, fit=fit or data.fit)
+    options = dict(split=split, chunk=chunk, size=size, fit=take.fit, keep=keep and getattr(keep, "__name__", repr(keep)))
     def source(k, rows):
         read = lambda i: read_row(rows[int(i) - k * chunk], set(data.fields if want is None else want), take, columns, _NUMBERS.get(name), data.palette)
-        return Source(data.folder, Listing([str(k * chunk + i) for i in range(len(rows))], read), data.palette, on_error, keep)
+        return Source(data.folder, Listing([str(k * chunk + i) for i in range(len(rows))], read), data.palette, on_error, keep, options)
     held, k = [], 0
     for row in load_hub(root, split, columns, streaming=True):
         held.append(row)

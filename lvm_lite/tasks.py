@@ -124,7 +124,7 @@ def view_boxes(scene: Scene, seed: int | tuple) -> np.ndarray:
     out, colours = scene.image.copy(), lookup(PALETTES, scene.palette, f"palette of {scene.name or 'scene'}:")
     for (x0, y0, x1, y1), label in zip(known(scene, "boxes").tolist(), known(scene, "labels").tolist()):
         w = max(1, min(out.shape[:2]) // 32)
-        for part in (np.s_[y0:y0 + w, x0:x1], np.s_[max(y0, y1 - w):y1, x0:x1], np.s_[y0:y1, x0:x0 + w], np.s_[y0:y1, max(x0, x1 - w):x1]): out[part] = colours[label]
+        for part in (np.s_[y0:min(y0 + w, y1), x0:x1], np.s_[max(y0, y1 - w):y1, x0:x1], np.s_[y0:y1, x0:min(x0 + w, x1)], np.s_[y0:y1, max(x0, x1 - w):x1]): out[part] = colours[label]
     return out
 
 # %% ../nbs/02_tasks.ipynb #9745b30a
