@@ -17,6 +17,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import yaml
 from flax import nnx
 from safetensors import safe_open
 
@@ -139,13 +140,12 @@ def model_directory(source: str | Path) -> Path:
 
 # %% ../nbs/17_checkpoints.ipynb #8dccff5b
 def consent(directory: Path) -> str | None:
-    "What the model's card wants accepted before use, or None."
+    "What the model's card wants accepted before use, or None. Raises `ValueError` where the card's front matter is no YAML."
     card = Path(directory) / "README.md"
     found = re.match(r"---\n(.*?)\n---\n", card.read_text(encoding="utf-8"), re.S) if card.exists() else None
-    asked = found and re.search(r"^extra_gated_prompt:[ ]*(.*(?:\n[ ]+.*)*)", found[1], re.M)
-    if not asked: return None
-    text = asked[1].strip()
-    return json.loads(text) if text.startswith('"') else " ".join(re.sub(r"^[>|]-?", "", text).split())
+    try: asked = found and (yaml.safe_load(found[1]) or {}).get("extra_gated_prompt")
+    except (yaml.YAMLError, AttributeError) as e: raise ValueError(f"{card}: what stands between its --- lines is no YAML ({e}), so that a condition may be missed") from None
+    return str(asked).strip() if asked else None
 
 def _check_consent(directory: Path, accept: bool):
     if not accept and (text := consent(directory)):
@@ -305,9 +305,9 @@ def training_note(trained: dict,    # the configuration of a run
                   run: str | Path,  # its directory
                   step: int,
                  ) -> dict:
-    "What is written down beside a model of its training: the run's configuration, the step, and the minutes that the run's log counts."
+    "What is written down beside a model of its training: the run's configuration, the step, and the minutes that the run's log counts up to there."
     log = read_log(run)
-    return trained | dict(step=step) | (dict(minutes=sum(line["seconds"] for line in log) / 60) if log else {})
+    return trained | dict(step=step) | (dict(minutes=sum(line["seconds"] for line in log if line["step"] <= step) / 60) if log else {})
 
 def noted_training(directory: Path) -> dict:
     "What was noted of a model's training when it was saved, empty where nothing was."

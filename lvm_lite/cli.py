@@ -185,7 +185,7 @@ def weights(args) -> int:
       argument("--annotations", metavar="FOLDER", help="of imagenet-synthesis: what a network drew, PNGs under the pictures' names"),
       argument("--annotator", metavar="MODULE:FUNCTION", help="of imagenet-synthesis: the network itself, (B, H, W, 3) uint8 to the same"),
       argument("--pictures", type=int, default=0, metavar="N", help="keep the first N samples as PNGs"),
-      argument("--batch-size", type=int, default=8, help="prompts at once (8)"),
+      argument("--batch-size", type=int, default=8, help="prompts at once, 1 to 32 (8)"),
       argument("--cache", help="folder where features that no model changes are kept for the next model"),
       argument("--rank", default="0/1", metavar="I/N", help="make only every N-th shard, from the I-th (0/1)"),
       argument("--list", action="store_true", help="show the protocols and stop"), DRY, JSON)
@@ -210,7 +210,7 @@ def evaluate(args) -> int:
     from lvm_lite.tokenizer import load_tokenizer
     tokenizer, out = load_tokenizer(args.tokenizer), Path(args.out or f"runs/evaluate/{args.protocol}")
     if args.dry_run:
-        p, fields = conditioned(replace(protocol, samples=args.samples or protocol.samples), args.condition, annotator, args.annotations)
+        p, fields = conditioned(replace(protocol, samples=protocol.samples if args.samples is None else args.samples), args.condition, annotator, args.annotations)
         queries, training, _ = open_protocol(p, args.data, tokenizer.config.resolution, fields)
         made, shards, words = len(list((out / "samples").glob("*.safetensors"))), -(-p.samples // SHARD), in_words(p, tokenizer.config.resolution, queries.name)
         _show(args, dict(protocol=words, queries=len(queries), training=training and len(training), out=str(out), shards=shards, made=made, model=args.model),
@@ -328,6 +328,7 @@ def generate(args) -> int:
     """Continue pictures: answer a query as pairs show, or go on with a video.
 
     example: lvm-lite generate cat.png cat-mask.png dog.png --model runs/sample/finetune/model --fit crop"""
+    from importlib.util import find_spec
     from pathlib import Path
     import jax, numpy as np
     from lvm_lite.checkpoints import load_model, model_directory, read_config
@@ -343,6 +344,8 @@ def generate(args) -> int:
     tokenizer = load_tokenizer(args.tokenizer)
     asked, N = _asked(args, pictures, tokenizer.config.resolution), tokenizer.config.tokens_per_image
     images, frames, what = asked.images, args.frames or asked.frames, asked.what
+    if frames > 1 and args.rate < 1: raise ValueError(f"--rate must be at least 1, not {args.rate}")
+    if frames > 1 and args.format == "mp4" and not find_spec("av"): raise ValueError("a film as mp4 needs PyAV: pip install 'lvm-lite[data]', or say --format gif")
     if args.dry_run:
         _show(args, dict(prompt=what, images=len(images), frames=frames, tokens_per_image=N, samples=args.samples, model=args.model, out=args.out),
               f"{what}: {len(images)} pictures of {N} tokens, {len(images) * N} in all; {frames} more, {frames * N} tokens, times {args.samples}, by {args.model} into {args.out}")
@@ -360,14 +363,14 @@ def generate(args) -> int:
     caption = f"{what}; {Path(args.model).name}, top-k {args.top_k}, temperature {args.temperature:g}, seed {args.seed}"
     with atomic_write(out / "strip.png") as path: grid([[*images, *row] for row in answers], list(range(len(images), len(images) + frames)), caption=caption).savefig(path, metadata={"Software": None})
     from PIL import Image
-    for i, row in enumerate(answers):
-        name = f"answer-{i}" if args.samples > 1 else "answer"
+    files = [f"answer{f'-{i}' if args.samples > 1 else ''}.{'png' if frames == 1 else args.format}" for i in range(args.samples)]
+    for name, row in zip(files, answers):
         if frames == 1:
-            with atomic_write(out / f"{name}.png") as path: Image.fromarray(row[0]).save(path)
-        else: write_film(out / f"{name}.{args.format}", np.concatenate([images, row]), args.rate)
+            with atomic_write(out / name) as path: Image.fromarray(row[0]).save(path)
+        else: write_film(out / name, np.concatenate([images, row]), args.rate)
     record = dict(settings=vars(args), prompt=what, images=len(images), frames=frames, codes=np.asarray(new).tolist(), **provenance())
     with atomic_write(out / "settings.json") as path: path.write_text(json.dumps(record, indent=1, default=str) + "\n")
-    files = sorted(p.name for p in out.iterdir() if not p.name.startswith("."))
+    files += ["settings.json", "strip.png"]
     _show(args, dict(out=args.out, files=files, prompt=what, images=len(images), frames=frames), f"{out}: {', '.join(files)}")
     return 0
 
@@ -388,6 +391,7 @@ def export(args) -> int:
     import jax.numpy as jnp
     from pathlib import Path
     from lvm_lite import checkpoints
+    if not args.out and not Path(args.run).is_dir(): raise ValueError(f"{args.run} is no directory here: say by --out which one to make")
     out = checkpoints.export(args.run, args.out or Path(args.run) / "export", None if args.tokenizer == "none" else args.tokenizer, args.step, jnp.dtype(args.dtype), args.title, args.condition, args.accept)
     files, address = sorted(p.name for p in out.iterdir()), checkpoints.push(out, args.push) if args.push else None
     _show(args, dict(directory=str(out), files=files, address=address), "\n".join([f"{out}: {', '.join(files)}", *[address] * bool(address)]))

@@ -27,8 +27,8 @@ from .checkpoints import check_codes, model_directory, noted_training
 from .features import NETWORKS, load_features
 from .files import atomic_write, differences, json_text, read_safetensors, write_safetensors
 from .generation import Served, generate, serve, share
-from .metrics import (ConfusionMatrix, FeatureStats, Score, agnostic_iou, best_shift, check_palette, clips_for, decode_mask, edge_counts, f_measure, frechet_distance, frechet_score, mask_iou, psnr,
-                              reference_features, video_inception_score)
+from .metrics import (FVD, ConfusionMatrix, FeatureStats, Score, agnostic_iou, best_shift, check_palette, clips_for, decode_mask, edge_counts, f_measure, frechet_distance, frechet_score, mask_iou, psnr,
+                              reference_features, video_inception_score, video_is_parts)
 from .readers import is_hub
 from .settings import lookup
 from .sources import DATA_SETS, open_source, wanted
@@ -311,7 +311,7 @@ def measures_of(p: Protocol,
                 size: int = 256,           # pixels a side
                 palette: str = "sample",   # of the queries
                ) -> list[tuple]: # (metric, whether it is the row's, its measure or the score that says why there is none)
-    "The measures of a protocol's metrics, in their order, what stands beside them last. A network without weights gives a `Score` that says so; an unknown metric raises `ValueError`."
+    "The measures of a protocol's metrics, in their order, what stands beside them last. A network without weights gives a `Score` that says so; an unknown metric, or fewer samples than its protocol takes, raises `ValueError`."
     def network(name):
         found = networks.get(name)
         if isinstance(found, str): raise FileNotFoundError(found)
@@ -323,9 +323,13 @@ def measures_of(p: Protocol,
             return mask_measure(colours[first:len(names) or None], first, max(1, size // 32), names[first:])
         if metric == "PSNR": return psnr_measure()
         if metric == "edge F-measure": return edge_measure(max(1, round(0.0075 * 2**0.5 * size)))
-        if metric == "IS": return video_is_measure(network("c3d"), p.video_is, p.samples)
+        if metric == "IS":
+            video_is_parts(p.video_is, p.samples)
+            return video_is_measure(network("c3d"), p.video_is, p.samples)
         if metric == "FID": return distance_measure("FID", network("inception"), "", cache, p.samples)
-        if metric.startswith("FVD"): return distance_measure("FVD", network("i3d"), metric.partition(" of ")[2] or p.fvd[0], cache, p.samples)
+        if metric.startswith("FVD"):
+            lookup(FVD, kind := metric.partition(" of ")[2] or p.fvd[0], "kind of FVD")
+            return distance_measure("FVD", network("i3d"), kind, cache, p.samples)
         raise ValueError(f"{p.name}: unknown metric {metric!r}; known: mIoU, FID, FVD, IS, PSNR, edge F-measure")
     out = []
     for metric, own in [(m, True) for m in p.metrics] + [(f"FVD of {kind}", False) for kind in p.fvd[1:] if "FVD" in p.metrics]:
@@ -338,12 +342,13 @@ def measures_of(p: Protocol,
 SHARD = 32
 
 def model_digest(model) -> str:
-    "A fingerprint of a model's configuration and weights, computed where they lie: each array's bits, weighted by odd numbers and summed modulo 2^32."
+    "A fingerprint of a model's configuration and weights, and of how it is served, computed where they lie: each array's bits, weighted by odd numbers and summed modulo 2^32."
     def bits(x):
-        x = jax.lax.bitcast_convert_type(x, {2: jnp.uint16, 4: jnp.uint32}[x.dtype.itemsize]).reshape(-1).astype(jnp.uint32)
+        x = jax.lax.bitcast_convert_type(x, {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}[x.dtype.itemsize]).reshape(-1).astype(jnp.uint32)
         return (x * (2 * jnp.arange(x.size, dtype=jnp.uint32) + 1)).sum(dtype=jnp.uint32)
     sums = jax.jit(lambda model: jax.tree.map(bits, model))(model)
-    return sha256(repr((asdict(model.config), [(jax.tree_util.keystr(k), int(v)) for k, v in jax.tree_util.tree_leaves_with_path(sums)])).encode()).hexdigest()
+    served = (model.dtype, model.cache) if isinstance(model, Served) else ()
+    return sha256(repr((asdict(model.config), *served, [(jax.tree_util.keystr(k), int(v)) for k, v in jax.tree_util.tree_leaves_with_path(sums)])).encode()).hexdigest()
 
 def _claim(folder: Path, record: dict):
     "Note what the folder is for, or compare with what it says."
@@ -416,14 +421,15 @@ def evaluate(protocol: str | Protocol,          # a name of `PROTOCOLS`, or one 
              networks: dict = {},               # of `measures_of`
              cache: str | Path | None = None,   # where features that no model changes are kept for the next; by default nowhere
              pictures: int = 0,                 # of the first so many samples, as PNGs in the run's folder
-             batch_size: int = 8,               # prompts at once
+             batch_size: int = 8,               # prompts at once, at most `SHARD`
              rank: int = 0, ranks: int = 1,     # this host, and how many there are
              progress: bool | None = None,      # a bar; by default on a terminal
             ) -> Result | None:                 # None: other hosts have shards to finish
     "Measure a model by a protocol. Raises a `ValueError` or `FileNotFoundError` for what cannot be measured, before the first sample."
     p, fields = conditioned(lookup(PROTOCOLS, protocol, "protocol") if isinstance(protocol, str) else protocol, condition, annotator, annotations)
-    p = replace(p, samples=samples or p.samples)
+    p = replace(p, samples=p.samples if samples is None else samples)
     if p.samples < 2: raise ValueError(f"{p.name}: a score needs at least 2 samples, not {p.samples}")
+    if not 0 < batch_size <= SHARD: raise ValueError(f"batch_size is 1 to {SHARD}, the samples of a shard, not {batch_size}")
     if not 0 <= rank < ranks: raise ValueError(f"rank {rank} of {ranks} hosts: they count from 0 to {ranks - 1}")
     if model is not None: check_pair(model, tokenizer)
     size = tokenizer.config.resolution

@@ -313,7 +313,7 @@ def generate(model: Llama | Served,
     if not 0 < piece <= config.tokens_per_image or config.tokens_per_image % piece: raise ValueError(f"a piece divides the {config.tokens_per_image} tokens of a picture, which {piece} does not")
     _check_mesh(config, B)
     served = model if isinstance(model, Served) else serve(model, dtype)
-    if shared and (served.config, served.dtype, served.cache) != (shared.served.config, shared.served.dtype, shared.served.cache):
+    if shared and shared.served is not served:
         raise ValueError("the shared beginning was read by another model; give generate the same `serve(model)` as share")
     keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(B)) if key.ndim == 0 else key
     rest = dict(shared=shared and shared.caches, keys=shard(keys, ROWS), temperature=temperature, top_p=top_p, top_k=top_k)

@@ -6,7 +6,8 @@
 __all__ = ['VIDEO_IS', 'FVD', 'Score', 'ConfusionMatrix', 'mask_iou', 'agnostic_iou', 'best_shift', 'check_palette',
            'decode_mask', 'psnr', 'edge_counts', 'f_measure', 'perplexity', 'FeatureStats', 'as_features',
            'frechet_distance', 'frechet_score', 'frechet_infinity', 'kernel_distance', 'precision_recall',
-           'inception_score', 'video_inception_score', 'clips_for', 'reference_features', 'reference_stats']
+           'inception_score', 'video_is_parts', 'video_inception_score', 'clips_for', 'reference_features',
+           'reference_stats']
 
 # %% ../nbs/19_metrics.ipynb #cf19cf27
 import hashlib, math, warnings
@@ -392,13 +393,20 @@ def inception_score(logits: np.ndarray,       # (N, classes), in the order of th
     note = f"standard deviation {np.std(scores):.3g} over {len(scores)} parts" if len(scores) > 1 else ""
     return Score("IS", float(np.mean(scores)), len(x), "; ".join(s for s in (protocol, f"{repeats} x {len(x) // repeats} samples in {splits} split{'s' * (splits > 1)}") if s), oracle=oracle, note=note)
 
+def video_is_parts(kind: str,     # of `VIDEO_IS`
+                   samples: int,  # that there are
+                  ) -> tuple[int, int, int]: # samples that are taken, repeats, splits of each
+    "How a protocol of the video IS parts its samples. Raises `ValueError` for an unknown one, and for too few samples."
+    each, repeats, splits = lookup(VIDEO_IS, kind, "protocol of the video IS")
+    need = (each or samples) * repeats
+    if samples < need: raise ValueError(f"the video IS {kind!r} takes {repeats} x {each} samples, and there are {samples}; 'all' takes any number")
+    return need, repeats, splits
+
 def video_inception_score(logits: np.ndarray, # (N, 101) of C3D
                           kind: str = "all",  # of `VIDEO_IS`
                           protocol: str = "", oracle: float | None = None) -> Score:
     "IS of videos by a protocol's name. Too few samples raise a `ValueError`; of more, the first are taken."
-    samples, repeats, splits = lookup(VIDEO_IS, kind, "protocol of the video IS")
-    need = (samples or len(logits)) * repeats
-    if len(logits) < need: raise ValueError(f"the video IS {kind!r} takes {repeats} x {samples} samples, and there are {len(logits)}; 'all' takes any number")
+    need, repeats, splits = video_is_parts(kind, len(logits))
     return inception_score(logits[:need], "; ".join(s for s in (protocol, f"protocol {kind}") if s), splits, repeats, oracle=oracle)
 
 # %% ../nbs/19_metrics.ipynb #e2932c1a

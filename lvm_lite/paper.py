@@ -60,11 +60,14 @@ class Artist:
 def describe_training(directory: Path, config: ModelConfig) -> str:
     "One sentence that says what trained the model in a directory."
     size = next((name for name, known in MODELS.items() if replace(known, context=config.context) == config), f"{config.layers} layers of {config.hidden_dim}")
-    logs = {stage: read_log(directory.parent.parent / stage) for stage in ("pretrain", "finetune")}
-    if all(logs.values()):
+    run, stage = directory.parent.parent, directory.parent.name
+    logs = {s: read_log(run / s) for s in list(STAGES)[:list(STAGES).index(stage) + 1]} if stage in STAGES else {}
+    if logs and all(logs.values()):
         minutes = sum(line["seconds"] for log in logs.values() for line in log) / 60
-        return f"Short training: {size}, {' + '.join(str(log[-1]['step']) for log in logs.values())} steps, {minutes:.1f} minutes."
-    if t := noted_training(directory): return f"{directory.name}: {size}, stage {t['stage']['name']}, {t['step']} steps, {t['minutes']:.0f} minutes."
+        return f"{'Short training' if run.name == 'sample' else f'Profile {run.name}'}: {size}, {' + '.join(str(log[-1]['step']) for log in logs.values())} steps, {minutes:.1f} minutes."
+    if t := noted_training(directory):
+        took = f", {t['minutes']:.0f} minutes" if "minutes" in t else ""
+        return f"{directory.name}: {size}, stage {t['stage']['name']}, {t['step']} steps{took}."
     return f"Model {directory.name}."
 
 # %% ../nbs/22_paper.ipynb #b1a00550
@@ -76,7 +79,7 @@ def open_artist(settings: Profile,
     tokenizer = load_tokenizer(settings.tokenizer)
     name = str(source) or dict(finetune="sample", long_video="sample-long")[stage] if settings.tokenizer == "sample" else source
     directory = model_directory(name) if name else checkout() / "runs" / settings.name / stage / "model"
-    if not directory.exists(): raise FileNotFoundError(f"{directory.relative_to(checkout())} is not there: {training_time(settings, stage)}")
+    if not directory.exists(): raise FileNotFoundError(f"{directory} is not there" + ("" if name else f": {training_time(settings, stage)}"))
     model = load_model(directory)
     check_pair(model, tokenizer, directory)
     return Artist(serve(model), tokenizer, describe_training(directory, model.config), f"Sample world, {settings.image_size} px: not the paper's data." if settings.tokenizer == "sample" else f"{settings.image_size} px.",
@@ -98,14 +101,15 @@ def opened(settings: Profile,
            frames: int = 16,
            level: str = "",  # of the sample world; the profile's by default
           ) -> tuple[Task, object, object]: # the task, and the sources of pairs and of queries
-    "What a figure asks with: pairs from training, queries from what no training saw."
+    "What a figure asks with: pairs from training, queries from what no training saw. What an annotator drew for a data set lies beside it, as in `data-sets/imagenet-depth`."
     row = TABLE3[task] if task in TABLE3 else as_task(task)
     if settings.tokenizer == "sample":
         task = stand_in(row) if task in TABLE3 else row
         level = level or ("pose" if task.name == "pose" else settings.level)
         return task, *(World(split, settings.image_size, level) for split in ("train", "heldout"))
+    drawn = {a: folder for a in wanted(row) if (folder := Path(data) / f"{data_set}-{a}").is_dir()}  # by an annotator
     held = next((ours for ours, _ in DATA_SETS[data_set].splits if ours != "train"), "train")
-    return row, *(open_source(data_set, Path(data) / data_set, split, wanted(row), settings.image_size, frames) for split in ("train", held))
+    return row, *(open_source(data_set, Path(data) / data_set, split, wanted(row), settings.image_size, frames, annotations=drawn) for split in ("train", held))
 
 def ask(opened: tuple, count: int, pairs: int = 3, seed: int = 0) -> list:
     "Prompts of `pairs` pairs from training and a query from what was held out; each has its own pairs."
@@ -175,4 +179,7 @@ def lacks(settings: Profile, data_sets=(), stage: str = "", data: str | Path = "
     if stage == "corpus":
         if not (runs / "corpus" / "manifest.json").exists(): lost.append("the corpus: lvm-lite tokenize makes it from data sets")
     elif stage and not (runs / stage / "model").exists(): lost.append(f"the model of stage {stage}: {training_time(settings, stage)}")
-    return lost + [f"{DATA_SETS[name].name} at {Path(data) / name}: {DATA_SETS[name].needs}" for name in data_sets if not (Path(data) / name).is_dir()]
+    for name, _, annotation in (n.partition(":") for n in data_sets):
+        folder = Path(data) / (f"{name}-{annotation}" if annotation else name)
+        if not folder.is_dir(): lost.append(f"{DATA_SETS[name].name} at {folder}: " + (f"its {annotation} as an annotator drew them, PNGs under the pictures' names" if annotation else DATA_SETS[name].needs))
+    return lost

@@ -172,7 +172,7 @@ class Playground:
         self.served, self.tokenizer = model if isinstance(model, Served) else serve(model), tokenizer
         self.about, self.level, self.changed = about, level, changed
         self.running, self._aside, self._stop, self._thread = False, "", threading.Event(), None
-        self.ask("segmentation")
+        if not self.ask("segmentation"): raise ValueError(self.message)
 
     def __repr__(self) -> str: return f"Playground({self.asked.what})"
     def _repr_png_(self) -> bytes: return self.png()

@@ -258,7 +258,7 @@ def pretokenize_stream(path: str | Path,
                        seed: int = 0,
                        images: int = IMAGES,
                       ) -> int:          # sentences
-    "Make the corpus at `path` of a stream, a shard of each of its sources; one with too few items for a sentence is left out."
+    "Make the corpus at `path` of a stream, a shard of each of its sources; one with too few items for a sentence is left out. Raises `ValueError` for a stream that holds nothing, or a corpus that was begun otherwise."
     hashed, config = _describe(tokenizer := _load(tokenizer))
     stream = iter(stream)
     if (first := next(stream, None)) is None: raise ValueError(f"{name}: the stream holds nothing")

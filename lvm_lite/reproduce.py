@@ -30,7 +30,9 @@ class Step:
     outputs: tuple[str, ...] = ()  # files or directories below the checkout; {profile} is put in
     parameters: dict = field(default_factory=dict) # of the notebook or function; settings.ini and --set come over them
     stage: str = ""                # whose model it opens: "finetune", "long_video"
-    data_sets: tuple[str, ...] = () # that it opens at a profile without the sample world, names of `DATA_SETS`
+    reads: tuple[str, ...] = ()    # files below the checkout that other commands make
+    two: bool = False              # its parameter `other` is a second model
+    data_sets: tuple[str, ...] = () # that it opens at a profile without the sample world, names of `DATA_SETS`, and such as "imagenet:depth" for what an annotator drew
 
     def __post_init__(self):
         if bool(self.notebook) == bool(self.function): raise ValueError(f"step {self.name} needs a notebook or a function, and not both")
@@ -47,16 +49,16 @@ STEPS = [
     _figure("table2", "Table 2: the two training stages, tokens counted"),
     _figure("fig01", "Figure 1: single-pair prompts"),
     _figure("table4", "Table 4: the evaluation data and protocols"),
-    _figure("speeds", "section 1.7: the speed of generation, its bounds, and what was measured here"),
+    _figure("speeds", "section 1.7: the speed of generation, its bounds, and what was measured here", reads=("figures/bench_decoding.json", "figures/bench_decoding_gpu.json")),
     _drawn("fig02", "Figure 2: segmentation, both ways", "coco"),
-    _drawn("fig03", "Figure 3: five tasks by three-pair prompts", "imagenet"),
+    _drawn("fig03", "Figure 3: five tasks by three-pair prompts", "imagenet", "imagenet:classes", "imagenet:depth"),
     _drawn("fig04", "Figure 4: pose, detection, style", "coco", "instructpix2pix"),
     _drawn("fig05", "Figure 5: wrong names and wrong places in masks, marked and measured", "ade20k"),
-    *(_drawn(name, f"Figure {int(name[3:])}: {task}, two models", "imagenet", notebook="compare", parameters=dict(figure=name))
-      for name, task in dict(fig06="edges", fig07="inpainting", fig08="segmentation", fig09="colourisation", fig10="depth").items()),
+    *(_drawn(name, f"Figure {int(name[3:])}: {task}, two models", "imagenet", *drawn, notebook="compare", parameters=dict(figure=name), two=True)
+      for name, task, *drawn in (("fig06", "edges"), ("fig07", "inpainting"), ("fig08", "segmentation", "imagenet:classes"), ("fig09", "colourisation"), ("fig10", "depth", "imagenet:depth"))),
     _drawn("fig11", "Figure 11: eight masks to eight frames", "vipseg"),
     _drawn("fig12", "Figure 12: sixty frames from four, by the model of 16 and of 64", "ssv2", stage="long_video", names=("fig12", "fig12_curves")),
-    _drawn("clips", "Figures 13 and 14: two models on held-out clips", "ucf101", names=("fig13", "fig14")),
+    _drawn("clips", "Figures 13 and 14: two models on held-out clips", "ucf101", names=("fig13", "fig14"), two=True),
     _drawn("fig15", "Figure 15: masks to images in two label sets", "cityscapes", "ade20k"),
     Step("corpus", "the sample world as tokens, for training and held out", function="pretokenize.make_corpora", stage="corpus",
          outputs=("runs/{profile}/corpus", "runs/{profile}/heldout")),
@@ -64,7 +66,7 @@ STEPS = [
     Step("pretrain", "stage 1, single images", function="train.pretrain", inputs=("corpus",), outputs=("runs/{profile}/pretrain",)),
     Step("finetune", "stage 2, sentences of 16 images", function="train.finetune", inputs=("corpus", "pretrain"), outputs=("runs/{profile}/finetune",)),
     _figure("training", "the losses of both stages, beside unigram and copy", "finetune", names=("training", "training_answers")),
-    _figure("results", "every task scored, beside the oracle and two copies; the supplement's own numbers apart", "finetune", names=("results", "results_supplement")),
+    _figure("results", "every task scored, beside the oracle and two copies; the supplement's own numbers apart", "finetune", names=("results", "results_supplement"), reads=("figures/results_scale.json",)),
 ]
 
 # %% ../nbs/24_reproduce.ipynb #f9683dee
@@ -117,6 +119,7 @@ def step_parameters(steps: list[Step], profile: str, root: Path,
         else:
             from inspect import signature
             known = signature(_resolve(s.function)).parameters
+        if "profile" in table[s.name]: raise ValueError(f"{s.name}.profile: a step's profile is that of the run, --profile")
         for name in table[s.name]:
             if name not in known: raise ValueError(f"{s.notebook or s.function} has no parameter {name!r}; it has {', '.join(known)}")
     return table
@@ -175,6 +178,13 @@ class _Plan:
         self.package = _package()
         self.loaded = load_profile(profile, root / "settings.ini")
 
+    def lost(self, step: Step) -> str:
+        "What the step lacks at this profile, in words."
+        own = self.parameters[step.name]
+        with chdir(self.root): found = lacks(self.loaded, step.data_sets, "" if own.get("model") else step.stage, own.get("data", "data-sets"))
+        if step.two and self.loaded.tokenizer != "sample" and not own.get("other"): found.append(f"the model beside it: --set {step.name}.other=DIRECTORY, such as the official LVM's (guides/official_checkpoint)")
+        return "; ".join(found)
+
     def outputs(self, step: Step) -> list[Path]: return [self.root / o.format(profile=self.profile) for o in step.outputs]
 
     def made(self, step: Step) -> dict:
@@ -190,6 +200,7 @@ class _Plan:
         reads = dict(code=digest(_tree(code)), parameters=repr(sorted(self.parameters[step.name].items())), profile=repr(self.loaded),
                      **{f"lvm_lite.{m}": digest(_tree(source)) for m, source in sources.items()},
                      **{path: f for i in step.inputs for path, f in self.made(self.steps[i]).items()})
+        reads |= {path: fingerprint(self.root / path) for path in step.reads}
         if step.stage and step.notebook and self.loaded.tokenizer != "sample": reads["model"] = fingerprint(self.root / "runs" / self.profile / step.stage / "model")
         # Whoever can find the shipped files may read any of them.
         if any("data_path(" in source for m, source in sources.items() if m != "settings"): reads["data"] = fingerprint(data_path())
@@ -303,7 +314,7 @@ def reproduce(profile: str = "sample",
         raise ValueError(f"reproduce needs {' and '.join(missing)}: pip install 'lvm-lite[lab]'")
     for folder in ("figures", f"runs/{profile}"): (root / folder).mkdir(parents=True, exist_ok=True)
     start = time.time()
-    results = {s.name: ("skipped", 0.0, "; ".join(lost)) for s in steps if (lost := lacks(plan.loaded, s.data_sets, s.stage))}
+    results = {s.name: ("skipped", 0.0, lost) for s in steps if (lost := plan.lost(s))}
     for name, (_, _, why) in results.items(): print(f"{name:12} skipped: {why}", flush=True)
     tasks = list(_tasks(plan, results, force))
     if jobs > 1: tasks.sort(key=lambda t: not any(t["name"] in s.inputs for s in steps)) # what others wait for first
@@ -330,15 +341,16 @@ def summary(plan: _Plan, results: dict, seconds: float) -> str:
 
 # %% ../nbs/24_reproduce.ipynb #d1a7e3c2
 def would_make(profile: str = "sample", names=(), assignments=(), force: bool = False, root: Path | None = None, steps: list[Step] | None = None, # arguments of `reproduce`
-              ) -> dict: # step name -> why it would be made; "" where nothing changed
+              ) -> dict: # step name -> why it would be made; "" where nothing changed; without those that would be skipped
     "What `reproduce` would do, without doing it. A step whose inputs are to be made is named too, though it stays as it is if they come out the same."
     plan = _planned(profile, names, assignments, root, steps)
     file, why = plan.root / "runs" / profile / ".doit.json", {}
     past = json.loads(file.read_text()) if file.exists() else {}
     for name, step in plan.steps.items():
+        if plan.lost(step): continue
         known, made = past.get(name, {}).get("_values_:", {}), plan.made(step)
         changed = [what for what, value in plan.reads(step).items() if known.get("reads", {}).get(what) != value]
-        late = [i for i in step.inputs if why[i]]
+        late = [i for i in step.inputs if why.get(i)]
         why[name] = ("asked for" if force else "never made here" if not known else "its outputs are not those that it made" if known.get("made") != made or not all(made.values())
                      else f"after {', '.join(late)}" if late else f"changed: {', '.join(changed)}" if changed else "")
     return why
