@@ -235,11 +235,11 @@ def _run_function(step: Step, profile: str, parameters: dict, root: Path):
         raise RuntimeError("\n".join([lines[-1], *lines[-8:], f"(all of it in {log.relative_to(root)})"]))
 
 # %% ../nbs/24_reproduce.ipynb #880fc34f
-def _start_over(plan: _Plan, step: Step, force: bool):
+def _start_over(plan: _Plan, step: Step, reads: dict, force: bool):
     """An interrupted step goes on where it stopped, but only if all that it reads is as it was when it began; otherwise, what is there was
     made from something else and is removed."""
     begun = plan.root / "runs" / plan.profile / f".{step.name}.json"
-    reads = json.dumps(plan.reads(step), sort_keys=True)
+    reads = json.dumps(reads, sort_keys=True)
     if not force and begun.exists() and begun.read_text() == reads: return
     for path in plan.outputs(step): shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     begun.write_text(reads)
@@ -247,8 +247,9 @@ def _start_over(plan: _Plan, step: Step, force: bool):
 # %% ../nbs/24_reproduce.ipynb #fea34231
 def _tasks(plan: _Plan, results: dict, force: bool):
     "The steps as doit's tasks; what happened goes into `results`, name -> (state, seconds, message)."
+    seen = {}  # what each step reads: taken on the main thread alone, since Python 3.11 parses wrongly on two at a time
     def unchanged(step, task, values):
-        reads = plan.reads(step)
+        seen[step.name] = reads = plan.reads(step)
         task.value_savers.append(lambda: dict(reads=reads, made=plan.made(step)))
         return not force and values.get("reads") == reads and values.get("made") == plan.made(step) and all(values["made"].values())
 
@@ -257,7 +258,7 @@ def _tasks(plan: _Plan, results: dict, force: bool):
         start = time.time()
         print(f"{step.name:12} …", flush=True)
         try:
-            if step.function: _start_over(plan, step, force)
+            if step.function: _start_over(plan, step, seen[step.name], force)
             (_run_notebook if step.notebook else _run_function)(step, plan.profile, plan.parameters[step.name], plan.root)
             if missing := [k for k, v in plan.made(step).items() if not v]: raise RuntimeError(f"it ended well and made no {', '.join(missing)}")
         except Exception as e:
