@@ -316,8 +316,8 @@ def import_lvm(file: str | Path,     # JSON lines
     count, records = 0, []
     def flush():
         shard = (count - 1) // shard_size
-        if not writer.has(source, shard): writer.write(source, shard, np.stack(records))
-        elif not writer.holds(source, shard, np.stack(records)): raise ValueError(f"{writer.path}/{source} holds the records of another file: give those of {file} a name of their own")
+        if not writer.has(source, shard): writer.write(source, shard, records)
+        elif not writer.holds(source, shard, records): raise ValueError(f"{writer.path}/{source} holds the records of another file: give those of {file} a name of their own")
         records.clear()
     with open(file, "rb") as lines:
         for line in lines:

@@ -107,9 +107,11 @@ def opened(settings: Profile,
         task = stand_in(row) if task in TABLE3 else row
         level = level or ("pose" if task.name == "pose" else settings.level)
         return task, *(World(split, settings.image_size, level) for split in ("train", "heldout"))
-    drawn = {a: folder for a in wanted(row) if (folder := Path(data) / f"{data_set}-{a}").is_dir()}  # by an annotator
+    drawn = {a: folder for a in wanted(row) if (folder := _drawn(data, data_set, a)).is_dir()}
     held = next((ours for ours, _ in DATA_SETS[data_set].splits if ours != "train"), "train")
     return row, *(open_source(data_set, Path(data) / data_set, split, wanted(row), settings.image_size, frames, annotations=drawn) for split in ("train", held))
+
+def _drawn(data, data_set, annotation): return Path(data) / f"{data_set}-{annotation}"  # where an annotator's drawings lie
 
 def ask(opened: tuple, count: int, pairs: int = 3, seed: int = 0) -> list:
     "Prompts of `pairs` pairs from training and a query from what was held out; each has its own pairs."
@@ -180,6 +182,6 @@ def lacks(settings: Profile, data_sets=(), stage: str = "", data: str | Path = "
         if not (runs / "corpus" / "manifest.json").exists(): lost.append("the corpus: lvm-lite tokenize makes it from data sets")
     elif stage and not (runs / stage / "model").exists(): lost.append(f"the model of stage {stage}: {training_time(settings, stage)}")
     for name, _, annotation in (n.partition(":") for n in data_sets):
-        folder = Path(data) / (f"{name}-{annotation}" if annotation else name)
+        folder = _drawn(data, name, annotation) if annotation else Path(data) / name
         if not folder.is_dir(): lost.append(f"{DATA_SETS[name].name} at {folder}: " + (f"its {annotation} as an annotator drew them, PNGs under the pictures' names" if annotation else DATA_SETS[name].needs))
     return lost

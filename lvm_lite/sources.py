@@ -271,8 +271,10 @@ def open_source(name: str,            # of `DATA_SETS`: "ade20k", "ucf101", …;
     except FileNotFoundError as e: raise FileNotFoundError(f"{data.name}: {e}. Below {root} it needs {data.needs}") from None
     if not listing.names: raise FileNotFoundError(f"{data.name}: nothing to read for {split!r} below {root}. It needs {data.needs}")
     if annotations: listing = replace(listing, read=partial(_annotated, listing.read, {k: Path(v) for k, v in annotations.items()}, take))
-    options = dict(split=split, size=size, frames=frames, stride=take.stride, fit=take.fit, palette=palette, drawn=sorted(annotations), keep=keep and getattr(keep, "__name__", repr(keep)))
+    options = dict(split=split, size=size, frames=frames, stride=take.stride, fit=take.fit, palette=palette, drawn=sorted(annotations), keep=_called(keep))
     return Source(data.folder, replace(listing, read=partial(_in_palette, listing.read, palette)), palette, on_error, keep, options)
+
+def _called(keep): return keep and getattr(keep, "__name__", repr(keep))  # a filter, in a corpus's header
 
 def _columns(data, root):
     if not data.columns: raise ValueError(f"{data.name} is not read from {root}: its form on the Hub is not known here")
@@ -300,7 +302,7 @@ def stream_source(name: str, root: str | Path, split: str = "train",
     "The rows of a data set on the Hub as a stream of sources, in order; the arguments are those of `open_source`."
     data = lookup(DATA_SETS, name, "data set")
     columns, take = _columns(data, root), Take(size=size, fit=fit or data.fit)
-    options = dict(split=split, chunk=chunk, size=size, fit=take.fit, keep=keep and getattr(keep, "__name__", repr(keep)))
+    options = dict(split=split, chunk=chunk, size=size, fit=take.fit, keep=_called(keep))
     def source(k, rows):
         read = lambda i: read_row(rows[int(i) - k * chunk], set(data.fields if want is None else want), take, columns, _NUMBERS.get(name), data.palette)
         return Source(data.folder, Listing([str(k * chunk + i) for i in range(len(rows))], read), data.palette, on_error, keep, options)
