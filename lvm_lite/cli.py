@@ -52,8 +52,9 @@ def reproduce(args) -> int:
         _show(args, [asdict(s) for s in steps], "\n".join(f"{s.name:12} {s.does}" + (f" (needs {', '.join(s.inputs)})" if s.inputs else "") for s in steps))
         return 0
     if args.dry_run:
-        why = runner.would_make(args.profile, args.steps, args.assignments, args.force)
-        _show(args, why, "\n".join(f"{name:12} {'would be made: ' + reason if reason else 'unchanged'}" for name, reason in why.items()))
+        found = runner.would_make(args.profile, args.steps, args.assignments, args.force)
+        words = {"made": "would be made", "skipped": "would be skipped", "not run": "would not run"}
+        _show(args, {name: dict(state=state, why=why) for name, (state, why) in found.items()}, "\n".join(f"{name:12} {words.get(state, state)}{why and f': {why}'}" for name, (state, why) in found.items()))
         return 0
     with redirect_stdout(sys.stderr) if args.json else nullcontext(): results = runner.reproduce(args.profile, args.steps, args.assignments, args.force, jobs=args.jobs)
     if args.json: _show(args, {name: dict(state=state, seconds=seconds, message=message) for name, (state, seconds, message) in results.items()}, "")
@@ -328,7 +329,6 @@ def generate(args) -> int:
     """Continue pictures: answer a query as pairs show, or go on with a video.
 
     example: lvm-lite generate cat.png cat-mask.png dog.png --model runs/sample/finetune/model --fit crop"""
-    from importlib.util import find_spec
     from pathlib import Path
     import jax, numpy as np
     from lvm_lite.checkpoints import load_model, model_directory, read_config
@@ -337,15 +337,14 @@ def generate(args) -> int:
     from lvm_lite.files import atomic_write
     from lvm_lite.generation import check_request, generate, serve
     from lvm_lite.model import compute_dtype
-    from lvm_lite.playground import write_film
+    from lvm_lite.playground import check_film, write_film
     from lvm_lite.tokenizer import load_tokenizer
     if args.samples < 1: raise ValueError(f"--samples must be at least 1, not {args.samples}")
     pictures = _pictures(args)
     tokenizer = load_tokenizer(args.tokenizer)
     asked, N = _asked(args, pictures, tokenizer.config.resolution), tokenizer.config.tokens_per_image
     images, frames, what = asked.images, args.frames or asked.frames, asked.what
-    if frames > 1 and args.rate < 1: raise ValueError(f"--rate must be at least 1, not {args.rate}")
-    if frames > 1 and args.format == "mp4" and not find_spec("av"): raise ValueError("a film as mp4 needs PyAV: pip install 'lvm-lite[data]', or say --format gif")
+    if frames > 1: check_film(args.format, args.rate)
     if args.dry_run:
         _show(args, dict(prompt=what, images=len(images), frames=frames, tokens_per_image=N, samples=args.samples, model=args.model, out=args.out),
               f"{what}: {len(images)} pictures of {N} tokens, {len(images) * N} in all; {frames} more, {frames * N} tokens, times {args.samples}, by {args.model} into {args.out}")

@@ -176,7 +176,7 @@ def lacks(settings: Profile, data_sets=(), stage: str = "", data: str | Path = "
     "What a step of the runner lacks at a profile, in words; nothing at one of the sample world, which ships."
     if settings.tokenizer == "sample": return []
     lost = []
-    if not Path(settings.tokenizer).exists(): lost.append(f"the tokenizer {settings.tokenizer} (guides/official_checkpoint says where it comes from)")
+    if (stage or data_sets) and not Path(settings.tokenizer).exists(): lost.append(f"the tokenizer {settings.tokenizer} (guides/official_checkpoint says where it comes from)")
     runs = checkout() / "runs" / settings.name
     if stage == "corpus":
         if not (runs / "corpus" / "manifest.json").exists(): lost.append("the corpus: lvm-lite tokenize makes it from data sets")

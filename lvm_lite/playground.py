@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['MOST_BYTES', 'MOST_PIXELS', 'TOP_K', 'Asked', 'ask_task', 'read_upload', 'ask_pictures', 'score', 'sheet',
-           'write_film', 'Playground', 'no_widgets', 'controls', 'playground', 'log_line', 'loss_curve', 'watch']
+           'check_film', 'write_film', 'Playground', 'no_widgets', 'controls', 'playground', 'log_line', 'loss_curve',
+           'watch']
 
 # %% ../nbs/23_playground.ipynb #c1b3c9b3
 import io, json, os, re, textwrap, threading, time, warnings
@@ -127,18 +128,25 @@ def sheet(asked: Asked,
     return np.asarray(image)
 
 # %% ../nbs/23_playground.ipynb #7465332b
+def check_film(kind: str, # "gif" or "mp4"
+               rate: int, # frames a second
+              ):
+    "Raises a `ValueError` for less than a frame a second, and for MP4 without PyAV."
+    if rate < 1: raise ValueError(f"a film needs at least 1 frame a second, not {rate}")
+    if kind == "mp4" and not find_spec("av"): raise ValueError("a film as MP4 needs PyAV: pip install 'lvm-lite[data]', or make a GIF (--format gif)")
+
 def write_film(path: Path,         # .gif, or .mp4, which needs PyAV
                frames: np.ndarray, # (F, H, W, 3) uint8
                rate: int,          # frames a second
               ):
-    "Write frames as a film. Raises a `ValueError` where PyAV is wanted and not here."
+    "Write frames as a film. Raises what `check_film` raises."
+    check_film(path.suffix[1:], rate)
     with atomic_write(path) as temporary:
         if path.suffix == ".gif":
             first, *rest = map(Image.fromarray, frames)
             first.save(temporary, save_all=True, append_images=rest, duration=round(1000 / rate), loop=0)
         else:
-            try: import av
-            except ImportError: raise ValueError("writing MP4 needs PyAV: pip install 'lvm-lite[data]', or say --format gif") from None
+            import av
             with av.open(str(temporary), "w", format="mp4") as container:
                 stream = container.add_stream("h264", rate=rate)
                 stream.height, stream.width = (n + n % 2 for n in frames.shape[1:3])

@@ -323,12 +323,17 @@ def reproduce(profile: str = "sample",
     if code > 2: raise RuntimeError("doit could not start; its message stands above")
     for step in steps:
         if step.name in results: continue
-        lost = [i for i in step.inputs if results[i][0] in ("failed", "not run", "skipped")]
-        results[step.name] = ("not run", 0.0, f"needs {', '.join(lost)}") if lost else ("unchanged", 0.0, "")
+        lost = _needed(step, results, "failed", "not run", "skipped")
+        results[step.name] = ("not run", 0.0, lost) if lost else ("unchanged", 0.0, "")
     print(summary(plan, results, time.time() - start))
     return {s.name: results[s.name] for s in steps}
 
 # %% ../nbs/24_reproduce.ipynb #b3f8f019
+def _needed(step: Step, found: dict, *states) -> str: # found: step name -> (state, …)
+    "Which of a step's inputs are in one of these states, in words."
+    lost = [i for i in step.inputs if found[i][0] in states]
+    return f"needs {', '.join(lost)}" if lost else ""
+
 def summary(plan: _Plan, results: dict, seconds: float) -> str:
     "What was made, where, in how many seconds."
     lines = []
@@ -342,16 +347,25 @@ def summary(plan: _Plan, results: dict, seconds: float) -> str:
 
 # %% ../nbs/24_reproduce.ipynb #d1a7e3c2
 def would_make(profile: str = "sample", names=(), assignments=(), force: bool = False, root: Path | None = None, steps: list[Step] | None = None, # arguments of `reproduce`
-              ) -> dict: # step name -> why it would be made; "" where nothing changed; without those that would be skipped
-    "What `reproduce` would do, without doing it. A step whose inputs are to be made is named too, though it stays as it is if they come out the same."
+              ) -> dict: # step name -> (state, why), states as of `reproduce`
+    """What `reproduce` would do, without doing it. A step whose inputs are to be made is said to be made too, though it stays as it is if they come
+    out the same. Raises what `reproduce` raises before anything runs."""
     plan = _planned(profile, names, assignments, root, steps)
-    file, why = plan.root / "runs" / profile / ".doit.json", {}
+    file, found = plan.root / "runs" / profile / ".doit.json", {}
     past = json.loads(file.read_text()) if file.exists() else {}
     for name, step in plan.steps.items():
-        if plan.lost(step): continue
-        known, made = past.get(name, {}).get("_values_:", {}), plan.made(step)
-        changed = [what for what, value in plan.reads(step).items() if known.get("reads", {}).get(what) != value]
-        late = [i for i in step.inputs if why.get(i)]
-        why[name] = ("asked for" if force else "never made here" if not known else "its outputs are not those that it made" if known.get("made") != made or not all(made.values())
-                     else f"after {', '.join(late)}" if late else f"changed: {', '.join(changed)}" if changed else "")
-    return why
+        if lost := plan.lost(step): found[name] = ("skipped", lost)
+        elif lost := _needed(step, found, "skipped", "not run"): found[name] = ("not run", lost)
+        else:
+            why = "asked for" if force else _why(plan, step, past.get(name, {}).get("_values_:", {}), [i for i in step.inputs if found[i][0] == "made"])
+            found[name] = ("made" if why else "unchanged", why)
+    return found
+
+def _why(plan: _Plan, step: Step, known: dict, late: list[str]) -> str:
+    "Why a step would be made, given what its last run noted and which of its inputs would be; \"\" if it would not."
+    if not known: return "never made here"
+    made = plan.made(step)
+    if known.get("made") != made or not all(made.values()): return "its outputs are not those that it made"
+    if late: return f"after {', '.join(late)}"
+    changed = [what for what, value in plan.reads(step).items() if known.get("reads", {}).get(what) != value]
+    return f"changed: {', '.join(changed)}" if changed else ""
