@@ -133,7 +133,7 @@ def check_film(kind: str, # "gif" or "mp4"
               ):
     "Raises a `ValueError` for less than a frame a second, and for MP4 without PyAV."
     if rate < 1: raise ValueError(f"a film needs at least 1 frame a second, not {rate}")
-    if kind == "mp4" and not find_spec("av"): raise ValueError("a film as MP4 needs PyAV: pip install 'lvm-lite[data]', or make a GIF (--format gif)")
+    if kind != "gif" and not find_spec("av"): raise ValueError("a film as MP4 needs PyAV: pip install 'lvm-lite[data]', or make a GIF (--format gif)")
 
 def write_film(path: Path,         # .gif, or .mp4, which needs PyAV
                frames: np.ndarray, # (F, H, W, 3) uint8

@@ -245,8 +245,8 @@ def _start_over(plan: _Plan, step: Step, reads: dict, force: bool):
     begun.write_text(reads)
 
 # %% ../nbs/24_reproduce.ipynb #fea34231
-def _tasks(plan: _Plan, results: dict, force: bool):
-    "The steps as doit's tasks; what happened goes into `results`, name -> (state, seconds, message)."
+def _tasks(plan: _Plan, left_out: dict, results: dict, force: bool):
+    "The steps that are not left out, as doit's tasks; what happened goes into `results`, name -> (state, seconds, message)."
     seen = {}  # what each step reads: taken on the main thread alone, since Python 3.11 parses wrongly on two at a time
     def unchanged(step, task, values):
         seen[step.name] = reads = plan.reads(step)
@@ -268,11 +268,8 @@ def _tasks(plan: _Plan, results: dict, force: bool):
         results[step.name] = ("made", time.time() - start, "")
         print(f"{step.name:12} {time.time() - start:6.1f} s", flush=True)
 
-    left_out = set(results)
     for step in plan.steps.values():
-        if left_out & {step.name, *step.inputs}: # what needs something that is skipped is not run
-            left_out.add(step.name)
-            continue
+        if step.name in left_out: continue
         # doit fills in `task` and `values` by the names of the parameters that are left
         yield dict(name=step.name, actions=[(act, [step])], task_dep=list(step.inputs), uptodate=[partial(unchanged, step)], verbosity=2, io=dict(capture=False))
 
@@ -298,6 +295,19 @@ def _planned(profile, names, assignments, root, steps) -> _Plan:
     steps = in_order(STEPS if steps is None else steps, names)
     return _Plan(steps, profile, root, step_parameters(steps, profile, root, assignments))
 
+def _needs(step: Step, lost) -> str:
+    "Which of a step's inputs are among the lost, in words."
+    among = [i for i in step.inputs if i in lost]
+    return f"needs {', '.join(among)}" if among else ""
+
+def _left_out(plan: _Plan) -> dict: # step name -> (state, why)
+    "The steps that cannot be made at this profile: those that are skipped, and what needs one of them."
+    found = {}
+    for name, step in plan.steps.items():
+        if lost := plan.lost(step): found[name] = ("skipped", lost)
+        elif lost := _needs(step, found): found[name] = ("not run", lost)
+    return found
+
 def reproduce(profile: str = "sample",
               names=(),                  # steps wanted, with what they need; () is everything
               assignments=(),            # "fig03.seed=1"
@@ -315,25 +325,21 @@ def reproduce(profile: str = "sample",
         raise ValueError(f"reproduce needs {' and '.join(missing)}: pip install 'lvm-lite[lab]'")
     for folder in ("figures", f"runs/{profile}"): (root / folder).mkdir(parents=True, exist_ok=True)
     start = time.time()
-    results = {s.name: ("skipped", 0.0, lost) for s in steps if (lost := plan.lost(s))}
+    left_out = _left_out(plan)
+    results = {name: (state, 0.0, why) for name, (state, why) in left_out.items() if state == "skipped"}
     for name, (_, _, why) in results.items(): print(f"{name:12} skipped: {why}", flush=True)
-    tasks = list(_tasks(plan, results, force))
+    tasks = list(_tasks(plan, left_out, results, force))
     if jobs > 1: tasks.sort(key=lambda t: not any(t["name"] in s.inputs for s in steps)) # what others wait for first
     with chdir(root): code = _run_tasks(tasks, root / "runs" / profile / ".doit.json", jobs)
     if code > 2: raise RuntimeError("doit could not start; its message stands above")
     for step in steps:
         if step.name in results: continue
-        lost = _needed(step, results, "failed", "not run", "skipped")
+        lost = _needs(step, [name for name, (state, *_) in results.items() if state in ("failed", "not run", "skipped")])
         results[step.name] = ("not run", 0.0, lost) if lost else ("unchanged", 0.0, "")
     print(summary(plan, results, time.time() - start))
     return {s.name: results[s.name] for s in steps}
 
 # %% ../nbs/24_reproduce.ipynb #b3f8f019
-def _needed(step: Step, found: dict, *states) -> str: # found: step name -> (state, …)
-    "Which of a step's inputs are in one of these states, in words."
-    lost = [i for i in step.inputs if found[i][0] in states]
-    return f"needs {', '.join(lost)}" if lost else ""
-
 def summary(plan: _Plan, results: dict, seconds: float) -> str:
     "What was made, where, in how many seconds."
     lines = []
@@ -351,15 +357,13 @@ def would_make(profile: str = "sample", names=(), assignments=(), force: bool = 
     """What `reproduce` would do, without doing it. A step whose inputs are to be made is said to be made too, though it stays as it is if they come
     out the same. Raises what `reproduce` raises before anything runs."""
     plan = _planned(profile, names, assignments, root, steps)
-    file, found = plan.root / "runs" / profile / ".doit.json", {}
+    file, found = plan.root / "runs" / profile / ".doit.json", _left_out(plan)
     past = json.loads(file.read_text()) if file.exists() else {}
     for name, step in plan.steps.items():
-        if lost := plan.lost(step): found[name] = ("skipped", lost)
-        elif lost := _needed(step, found, "skipped", "not run"): found[name] = ("not run", lost)
-        else:
-            why = "asked for" if force else _why(plan, step, past.get(name, {}).get("_values_:", {}), [i for i in step.inputs if found[i][0] == "made"])
-            found[name] = ("made" if why else "unchanged", why)
-    return found
+        if name in found: continue
+        why = "asked for" if force else _why(plan, step, past.get(name, {}).get("_values_:", {}), [i for i in step.inputs if found[i][0] == "made"])
+        found[name] = ("made" if why else "unchanged", why)
+    return {name: found[name] for name in plan.steps}
 
 def _why(plan: _Plan, step: Step, known: dict, late: list[str]) -> str:
     "Why a step would be made, given what its last run noted and which of its inputs would be; \"\" if it would not."
