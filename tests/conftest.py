@@ -1,9 +1,12 @@
-"The tests run on the CPU, as eight devices, without a display; said here because JAX reads it at its first import. Compiling is most of their time, so the compiler optimises less."
+"The tests run on the CPU, as eight devices, without a display; said here because JAX reads it at its first import. Compiling is most of their time: the compiler optimises less, and what it made is kept for the other process and the next run."
 import os
+from pathlib import Path
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["MPLBACKEND"] = "agg"
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0")
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).resolve().parent.parent / ".pytest_cache/jax"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 
 def pytest_collection_modifyitems(items):

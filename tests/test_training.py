@@ -26,10 +26,6 @@ def corpus(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory): return tmp_path_factory.mktemp("compiled")
-
-
-@pytest.fixture(scope="module")
 def alone(corpus):
     "The losses of ten steps on one device."
     return losses(run(None, corpus, 10, dict(data=1)))
@@ -38,10 +34,10 @@ def alone(corpus):
 def losses(log): return np.array([line["loss"] for line in log])
 
 
-def start(folder, corpus, cache, mesh, steps=10, nap=0.0, devices=8, **env):
+def start(folder, corpus, mesh, steps=10, nap=0.0, devices=8, **env):
     flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
     return subprocess.Popen([sys.executable, here / "training.py", str(folder or ""), str(corpus), str(steps), json.dumps(mesh), str(nap)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                            env={**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": str(cache), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", **env})
+                            env={**os.environ, "XLA_FLAGS": flags, **env})
 
 
 def ended(process):
@@ -71,23 +67,23 @@ def test_adafactor_is_the_same_on_a_mesh(corpus):
     assert np.allclose(one, eight, rtol=1e-5) and one[-1] < one[0]
 
 
-def two(folder, corpus, cache, **options):
+def two(folder, corpus, **options):
     "Two processes of four devices each."
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
-    return [start(folder, corpus, cache, dict(data=2, fsdp=4), devices=4, LVM_COORDINATOR=f"127.0.0.1:{port}", LVM_PROCESSES="2", LVM_PROCESS=str(i), **options) for i in range(2)]
+    return [start(folder, corpus, dict(data=2, fsdp=4), devices=4, LVM_COORDINATOR=f"127.0.0.1:{port}", LVM_PROCESSES="2", LVM_PROCESS=str(i), **options) for i in range(2)]
 
 
 @pytest.mark.xdist_group("processes")
-def test_two_processes_train_as_one(corpus, cache, alone):
-    for losses in map(ended, two(None, corpus, cache)): assert np.allclose(losses, alone, rtol=1e-5)
+def test_two_processes_train_as_one(corpus, alone):
+    for losses in map(ended, two(None, corpus)): assert np.allclose(losses, alone, rtol=1e-5)
 
 
 @pytest.mark.xdist_group("processes")
-def test_two_processes_stop_together(corpus, cache, alone, tmp_path):
+def test_two_processes_stop_together(corpus, alone, tmp_path):
     "Process 0 alone is told to stop, both end after the same step, and one process goes on, on another mesh."
-    pair = two(tmp_path, corpus, cache, nap=0.4)
+    pair = two(tmp_path, corpus, nap=0.4)
     wait_for(lambda: len(read_log(tmp_path)) >= 2, pair[0])
     pair[0].send_signal(signal.SIGTERM)
     first, second = map(ended, pair)
@@ -99,25 +95,25 @@ def test_two_processes_stop_together(corpus, cache, alone, tmp_path):
 
 @pytest.mark.xdist_group("processes")
 @pytest.mark.parametrize("kills", [1, pytest.param(20, marks=pytest.mark.slow)])
-def test_killed_at_any_moment_it_goes_on_to_the_same_numbers(kills, corpus, cache, tmp_path):
+def test_killed_at_any_moment_it_goes_on_to_the_same_numbers(kills, corpus, tmp_path):
     "SIGKILL at random steps; once, in the middle, another mesh takes over."
     draw, mesh, steps = random.Random(0), dict(data=2, fsdp=2), 4 + 8 * kills
-    reference = ended(start(None, corpus, cache, mesh, steps))
+    reference = ended(start(None, corpus, mesh, steps))
     for strike in range(kills):
-        process = start(tmp_path, corpus, cache, mesh, steps, nap=0.05)
+        process = start(tmp_path, corpus, mesh, steps, nap=0.05)
         done = len(read_log(tmp_path))
         target = min(done + draw.randint(1, 2), steps - 1)
         wait_for(lambda: len(read_log(tmp_path)) >= target, process)
         time.sleep(draw.random() * 0.1)
         assert process.poll() is None and len(read_log(tmp_path)) < steps, "the run was over before it could be killed"
         process.kill(); process.communicate()
-    same = ended(start(tmp_path, corpus, cache, mesh, steps))
+    same = ended(start(tmp_path, corpus, mesh, steps))
     assert np.array_equal(same, reference), "the losses are not bit-equal"
     other = tmp_path / "other"
-    process = start(other, corpus, cache, mesh, steps, nap=0.2)
+    process = start(other, corpus, mesh, steps, nap=0.2)
     wait_for(lambda: len(read_log(other)) >= 2, process)
     process.kill(); process.communicate()
-    assert np.allclose(ended(start(other, corpus, cache, dict(data=1, fsdp=4), steps)), reference, rtol=1e-5)
+    assert np.allclose(ended(start(other, corpus, dict(data=1, fsdp=4), steps)), reference, rtol=1e-5)
 
 
 full_disk = """
