@@ -176,11 +176,12 @@ def view_depth(scene: Scene, seed: int | tuple) -> np.ndarray:
 
 # %% ../nbs/02_tasks.ipynb #de28df7e
 def edges(image: np.ndarray, # (H, W, 3) uint8
-          low: float = 60, high: float = 160, # Canny's thresholds on Sobel's gradient
+          low: float = 60, high: float = 160, # Canny's thresholds on Sobel's gradient, after a blur of a pixel or less
          ) -> np.ndarray:
     "Soft, wide Canny edges, white on black, (H, W, 3) uint8."
     size = min(image.shape[:2])
-    lines = cv2.Canny(cv2.GaussianBlur(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (0, 0), size / 64), low, high)
+    blur = size / 64
+    lines = cv2.Canny(cv2.GaussianBlur(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (0, 0), blur), low / max(1, blur), high / max(1, blur))
     width = max(2, round(size / 28))
     lines = cv2.dilate(lines, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width)))
     return np.repeat(cv2.GaussianBlur(lines, (0, 0), size / 128)[..., None], 3, -1)
