@@ -1,12 +1,9 @@
-"""The site, made by `make docs` from the notebooks as they were last executed: `sphinx-build -W -c docs . _site/html` (MyST-NB puts its copies beside that folder)."""
+"""The site, made by `make docs` from the notebooks as they stand: `sphinx-build -W -c docs . _site/html` (MyST-NB puts its copies beside that folder)."""
 import json
 import re
 from pathlib import Path
 
 from fastcore.docments import docments
-from nbformat.v4 import new_markdown_cell
-
-from lvm_lite.reproduce import STEPS
 
 root = Path(__file__).resolve().parent.parent
 project, author = "LVM-Lite", "The LVM-Lite maintainers"
@@ -15,7 +12,7 @@ external_toc_path = "docs/_toc.yml"
 include_patterns = ["nbs/**.ipynb", "docs/api.md", "CONTRIBUTING.md", "CHANGELOG.md", "data/LICENSES.md"]
 exclude_patterns = ["**/.ipynb_checkpoints", ".venv*", "_site", "runs", "figures/runs"]
 
-nb_execution_mode = "off"  # the outputs are those that the tests made
+nb_execution_mode = "off"
 nb_merge_streams = True
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
@@ -58,23 +55,12 @@ def write_api():
     if not page.exists() or page.read_text() != text: page.write_text(text)
 
 
-def figures_of(docname: str, notebook: dict) -> list[str]:
-    "The committed figures that a notebook draws, by what it saves and by what reproduction expects of it."
-    code = "".join(line for cell in notebook["cells"] if cell["cell_type"] == "code" for line in cell["source"])
-    expected = {Path(f).stem for step in STEPS if f"nbs/{step.notebook}" == docname for f in step.outputs}
-    saved = {name for name in re.findall(r'"(\w+)"', code) if name.startswith(Path(docname).name) or f'save_figure("{name}"' in code}
-    return sorted(name for name in expected | saved if (root / "figures" / f"{name}.png").exists())
-
-
 def for_readers(app, docname, source):
-    "A notebook without nbdev's directives and the cells that hold nothing else or are hidden; its figures as they were committed, where it holds no picture itself."
+    "A notebook without nbdev's directives and the cells that hold nothing else or are hidden."
     if not docname.startswith("nbs/"): return
     notebook = json.loads(source[0])
-    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
-    if not any("image/png" in output.get("data", {}) for cell in code for output in cell["outputs"]):
-        pictures = [f"![{name}]({'../' * docname.count('/')}figures/{name}.png)" for name in figures_of(docname, notebook)]
-        if pictures: notebook["cells"].insert(1, new_markdown_cell(["As committed, by the code below:\n", *(f"\n{p}\n" for p in pictures)]))
-    for cell in code: cell["source"] = [] if "#| hide\n" in cell["source"] else [line for line in cell["source"] if not line.startswith("#|")]
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code": cell["source"] = [] if "#| hide\n" in cell["source"] else [line for line in cell["source"] if not line.startswith("#|")]
     notebook["cells"] = [cell for cell in notebook["cells"] if cell["source"]]
     source[0] = json.dumps(notebook)
 
