@@ -46,7 +46,7 @@ $(LIBTPU)/installed: $(STAMP)
 	VIRTUAL_ENV='$(CURDIR)/$(VENV)' $(BIN)/uv pip install --quiet --target $(LIBTPU) libtpu==$(LIBTPU_VERSION)
 	@touch $@
 
-budgets: $(LIBTPU)/installed ## compile every size and stage for TPUs that are not here, into figures/budgets.*: two hours
+budgets: $(LIBTPU)/installed ## compile every size and stage for TPUs that are not here, into figures/budgets.*: three hours
 	@mkdir -p figures/runs
 	JAX_PLATFORMS=cpu $(BIN)/papermill nbs/train/budgets.ipynb figures/runs/budgets.ipynb -p measure True -r libtpu $(LIBTPU_VERSION) $(if $(ONLY),-p only '$(ONLY)')
 
@@ -84,7 +84,7 @@ reader: $(STAMP) ## measure the corpus reader, on a quiet machine: minutes, and 
 	@mkdir -p figures/runs
 	$(BIN)/papermill --kernel python3 nbs/bench/corpus.ipynb figures/runs/bench_corpus.ipynb -p measure True
 
-results: $(STAMP) ## measure the sample model, the oracle and the floor at 500 and 2000 samples: hours, and it goes on where it stopped
+results: $(STAMP) ## measure the sample model at 500 samples, the oracle and the floor at 500 and 2000: hours, and it goes on where it stopped
 	@mkdir -p figures/runs
 	$(BIN)/papermill nbs/paper/results.ipynb figures/runs/results_measured.ipynb -p measure True
 

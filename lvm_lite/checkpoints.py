@@ -240,9 +240,9 @@ A large vision model in the way of LVM-Lite: a Llama of {millions:.1f} M paramet
 
 ## Use
     import lvm_lite as lvm
-    model, tokenizer = lvm.load_model(DIRECTORY), lvm.load_tokenizer(DIRECTORY + "/tokenizer")
+    model, tokenizer = lvm.load_model(DIRECTORY), lvm.load_tokenizer({tokenizer})
 
-`transformers.LlamaForCausalLM.from_pretrained(DIRECTORY)` reads the same weights.{tokenizer}
+`transformers.LlamaForCausalLM.from_pretrained(DIRECTORY)` reads the same weights.{elsewhere}
 
 ## Intended use
 Research on visual prompting and on training such models at low cost. It is not made for decisions about people, for surveillance, or for anything where a wrong picture does harm.
@@ -268,7 +268,8 @@ def model_card(config: ModelConfig,
     if condition: head |= dict(extra_gated_prompt=condition)
     numbers = {name: getattr(config, name) for name in ("hidden_dim", "mlp_dim", "layers", "heads", "context", "tokens_per_image", "codebook_size")}
     body = _CARD.format(title=title, millions=count_parameters(abstract_model(config)) / 1e6, special=config.vocab_size - config.codebook_size,
-                        data=f"As the training run recorded it:\n\n{data}" if data else "Not recorded with this model.", tokenizer="" if tokenizer else " The tokenizer is not here.", **numbers)
+                        data=f"As the training run recorded it:\n\n{data}" if data else "Not recorded with this model.", tokenizer='DIRECTORY + "/tokenizer"' if tokenizer else "TOKENIZER",
+                        elsewhere="" if tokenizer else " The tokenizer is not here: TOKENIZER is the one that the data below name, `\"sample\"` where it is the package's own.", **numbers)
     return "---\n" + "".join(f"{k}: {json.dumps(v)}\n" for k, v in head.items()) + "---\n" + body
 
 # %% ../nbs/17_checkpoints.ipynb #41711149

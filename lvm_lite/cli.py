@@ -416,7 +416,7 @@ PARTS = argument("--accumulation", type=int, metavar="PARTS", help="parts that a
       argument("--from", dest="start", metavar="STAGE|DIR", help="the stage or the Hugging Face directory to begin with; by default the stage before"),
       argument("--root", default="runs", help="where the profile's corpora lie and the results go (runs)"), MESH, PARTS, OPTIMIZER, KEEP,
       argument("--attention", choices=("blockwise", "cudnn", "splash"), help="the kernel; by default what suits the device"), ACCEPT,
-      argument("--save-every", type=int, metavar="STEPS", help="steps between checkpoints; by default a third of the stage"),
+      argument("--save-every", type=int, metavar="STEPS", help="steps between checkpoints; by default a third of the stage, at most 1000"),
       argument("--evaluate-every", type=int, metavar="STEPS", help="steps between held-out losses and pictures; by default a third of the stage, at most 1000"),
       argument("--tensorboard", action="store_true", help="log for TensorBoard too"),
       argument("--dry-run", action="store_true", help="say what a step needs on this machine, and stop"), JSON)

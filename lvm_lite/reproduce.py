@@ -25,7 +25,7 @@ class Step:
     name: str                      # as in `lvm-lite reproduce NAME`
     does: str                      # one line for the reader
     notebook: str = ""             # below nbs/, without .ipynb: "paper/table1"
-    function: str = ""             # "train.train_sample": the module of lvm_lite and the function
+    function: str = ""             # "train.pretrain": the module of lvm_lite and the function
     inputs: tuple[str, ...] = ()   # the names of steps whose outputs it reads
     outputs: tuple[str, ...] = ()  # files or directories below the checkout; {profile} is put in
     parameters: dict = field(default_factory=dict) # of the notebook or function; settings.ini and --set come over them
