@@ -129,6 +129,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'lvm_lite.evaluate.Result': ('evaluate.html#result', 'lvm_lite/evaluate.py'),
                                    'lvm_lite.evaluate.Result.__getitem__': ('evaluate.html#result.__getitem__', 'lvm_lite/evaluate.py'),
                                    'lvm_lite.evaluate.Result.__str__': ('evaluate.html#result.__str__', 'lvm_lite/evaluate.py'),
+                                   'lvm_lite.evaluate._answering': ('evaluate.html#_answering', 'lvm_lite/evaluate.py'),
                                    'lvm_lite.evaluate._claim': ('evaluate.html#_claim', 'lvm_lite/evaluate.py'),
                                    'lvm_lite.evaluate._draw': ('evaluate.html#_draw', 'lvm_lite/evaluate.py'),
                                    'lvm_lite.evaluate._drawn': ('evaluate.html#_drawn', 'lvm_lite/evaluate.py'),

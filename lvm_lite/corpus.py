@@ -121,7 +121,7 @@ def shuffled(index,        # integers in [0, size)
     return _permute(x.ravel(), full(size), full(_half_bits(size)), np.stack([full(k) for k in _keys(seed)])).astype(np.int64).reshape(x.shape)
 
 # %% ../nbs/12_corpus.ipynb #951a6233
-SLOTS = 1000  # in a round; a weight is rounded to a thousandth
+SLOTS = 1000  # in a round; a weight is rounded to a thousandth, and to no less than one
 
 def _deal(weights, # positive, one a source
          ):

@@ -144,7 +144,7 @@ def open_protocol(p: Protocol,
                   size: int,               # pixels a side
                   annotations: dict = {},  # of `open_source`
                  ) -> tuple:
-    "Queries, the training split (None where it is not here), and others."
+    "Queries, the training split (None where it is not here), and others, of which only answers are read."
     task = as_task(p.task)
     if p.data == "sample":
         world = World(p.split, size, p.level)
@@ -153,8 +153,10 @@ def open_protocol(p: Protocol,
     root, options = data if is_hub(data) else Path(data) / p.data, dict(want=wanted(task) - set(annotations), size=size, frames=p.frames, annotations=annotations, palette=p.palette or None)
     queries = _strict(open_source(p.data, root, p.split, **options))
     try: training = _strict(open_source(p.data, root, "train", **options))
-    except FileNotFoundError: training = None
-    return queries, training, training
+    except FileNotFoundError: return queries, None, None
+    return queries, training, _strict(open_source(p.data, root, "train", **options | dict(want=wanted(_answering(task)), annotations={})))
+
+def _answering(task: Task) -> Task: return replace(task, input="image")  # its answers alone matter: what an annotator draws of the input need not be there
 
 def _strict(source):
     "The source as evaluation wants it: what is listed and not here is counted, but an item that cannot be used is never passed over."
@@ -196,7 +198,7 @@ class Measure:
     score: Callable   # (name -> iterator over the shards' arrays, names) -> (the row's score, what stands beside it)
 
 def mean_score(metric: str, values: np.ndarray, protocol: str, oracle: float | None = None) -> Score:
-    "The mean over samples, with the interval that its standard error gives (95 %)."
+    "The mean over samples, with the interval that its standard error gives (95 %). What is not finite does not count: a picture without the class, or the PSNR of equal ones."
     values = values[np.isfinite(values)]
     if not len(values): return Score(metric, float("nan"), 0, protocol, note="no sample counts")
     half = 1.96 * values.std(ddof=1) / len(values) ** 0.5 if len(values) > 1 else float("nan")
@@ -461,7 +463,7 @@ def evaluate(protocol: str | Protocol,          # a name of `PROTOCOLS`, or one 
             questions = [question(p, queries, int(order[i]), pair) for i in shards[n]]
             codes = None if model is None else shard_codes(p, served, tokenizer, questions, shards[n], codes_file, batch_size, read_pair)
             distances = any(m.name.startswith(("inception", "i3d")) for m in missing)
-            real = None if others is None or not distances else np.stack([question(p, others, int(at[i]), pair).truth for i in shards[n]])
+            real = None if others is None or not distances else np.stack([question(replace(p, task=_answering(as_task(p.task))), others, int(at[i]), pair).truth for i in shards[n]])
             seen = shard_pictures(p, tokenizer, questions, codes, real, distances)
             classes = None if questions[0].classes is None else np.stack([q.classes for q in questions])
             for m in missing: write_safetensors(kept(m, n), m.keep(seen, classes))

@@ -123,7 +123,7 @@ def jit_step(step_fn):
     return jax.jit(step_fn, donate_argnums=0, compiler_options=_CPU_OPTIONS if on_cpu() else None)
 
 # %% ../nbs/08_loop.ipynb #cb11389f
-def fit(step_fn,              # (state, batch) -> (state, metrics); metrics are scalars, "loss" among them
+def fit(step_fn,              # (state, batch) -> (state, metrics); metrics are scalars, "loss" among them, and "gradient_norm" where there is one
         state,                # pytree, a dictionary with "step": int32 scalar; it is used up
         batch_at,             # step -> batch, a pure function
         steps: int,           # to have done at the end
@@ -135,13 +135,13 @@ def fit(step_fn,              # (state, batch) -> (state, metrics); metrics are 
         evaluate=None,                       # state -> dict of scalars, added to the log
         evaluate_every: int = 0,             # steps between evaluations; 0 never
         per_step: dict = {},                 # name in the log -> amount of a step, there divided by its seconds
-        about_batch=None,                    # step -> text, said of the batch whose loss is not finite
+        about_batch=None,                    # step -> text, said of the batch that made them not finite
         tensorboard: bool = False,           # also log for TensorBoard, into `directory/tensorboard`
         describe: str = "training",          # beside the progress bar
        ):
     """Train from the latest checkpoint in `directory`, or from `state`, to `steps`. Every process of a job calls it.
 
-    Returns the state and the log, a list of dictionaries. Raises `FloatingPointError` where the loss is not finite, `OSError` where a checkpoint cannot be written."""
+    Returns the state and the log, a list of dictionaries. Raises `FloatingPointError` where one of the two is not finite, `OSError` where a checkpoint cannot be written."""
     directory = Path(directory).absolute() if directory else None
     with (_checkpointer(directory / "checkpoints", keep) if directory else nullcontext() as saver,
           _preemption() as told_to_stop, ThreadPoolExecutor(1) as ahead):
@@ -167,9 +167,9 @@ def fit(step_fn,              # (state, batch) -> (state, metrics); metrics are 
             "Look at a finished step's metrics; log them where it is due, an evaluation always."
             nonlocal clock, logged
             values = {k: float(v) for k, v in metrics.items()}
-            if not math.isfinite(values["loss"]):
+            if broken := [k for k in ("loss", "gradient_norm") if not math.isfinite(values.get(k, 0))]:
                 settle()
-                raise FloatingPointError(f"{describe}: the loss of step {step} is {values['loss']}; last good checkpoint: {_good(good, directory)}" + (f"; its batch: {about_batch(step - 1)}" if about_batch else ""))
+                raise FloatingPointError(f"{describe}: the {broken[0].replace('_', ' ')} of step {step} is {values[broken[0]]}; last good checkpoint: {_good(good, directory)}" + (f"; its batch: {about_batch(step - 1)}" if about_batch else ""))
             if step % log_every and step != steps and not (evaluate_every and step % evaluate_every == 0): return
             seconds, clock = time.perf_counter() - clock, time.perf_counter()
             each, logged = seconds / max(1, step - logged), step

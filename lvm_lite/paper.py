@@ -101,7 +101,7 @@ def opened(settings: Profile,
            frames: int = 16,
            level: str = "",  # of the sample world; the profile's by default
           ) -> tuple[Task, object, object]: # the task, and the sources of pairs and of queries
-    "What a figure asks with: pairs from training, queries from what no training saw. What an annotator drew for a data set lies beside it, as in `data-sets/imagenet-depth`."
+    "What a figure asks with: pairs from training, queries from what no training saw, or from training too where a data set has no other split (InstructPix2Pix). What an annotator drew for a data set lies beside it, as in `data-sets/imagenet-depth`."
     row = TABLE3[task] if task in TABLE3 else as_task(task)
     if settings.tokenizer == "sample":
         task = stand_in(row) if task in TABLE3 else row

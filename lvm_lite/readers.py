@@ -32,7 +32,7 @@ def _open(file) -> Image.Image:
     except FileNotFoundError: raise ValueError(f"{file}: no such file") from None
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as e: raise ValueError(f"taken for a decompression bomb ({e})") from None
     except Image.UnidentifiedImageError: raise ValueError("not a whole picture (of no known format)") from None
-    except (OSError, SyntaxError) as e: raise ValueError(f"not a whole picture ({e})") from None
+    except Exception as e: raise ValueError(f"not a whole picture ({e})") from None  # each format's decoder has its own
 
 def read_image(file) -> np.ndarray: # a path, bytes or a binary file
     "The picture, (H, W, 3) uint8: alpha over white, CMYK, grey and palettes as RGB. An unreadable one raises a `ValueError`."

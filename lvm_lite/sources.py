@@ -329,14 +329,15 @@ def data_sets(row: Row) -> list[DataSet]:
 def row_sources(row: str | Row,
                 root: str | Path,  # each data set lies in its `folder` below it
                 split: str = "train",
-                annotations: dict | None = None, # data set -> `annotations` of `open_source`
+                annotations: dict | None = None, # data set -> `annotations` of `open_source`, of which the row takes what it shows
                 **options,         # of `open_source`
                ) -> dict[str, Source]: # name in a corpus -> source; those that are here
     "The sources of a row that lie below `root`; one that lies there and lacks something raises."
     row = lookup(TABLE3, row, "row of Table 3") if isinstance(row, str) else row
     here = [d for d in data_sets(row) if (Path(root) / d.folder).is_dir()]
     names = {d.folder: row.name if len(data_sets(row)) == 1 else f"{row.name}--{d.folder}" for d in here}
-    return {names[d.folder]: open_source(d.folder, Path(root) / d.folder, split, wanted(row), annotations=(annotations or {}).get(d.folder), **options) for d in here}
+    drawn = lambda d: {field: folder for field, folder in (annotations or {}).get(d.folder, {}).items() if lookup(ANNOTATION_READERS, field, "annotation") and field in wanted(row)}
+    return {names[d.folder]: open_source(d.folder, Path(root) / d.folder, split, wanted(row), annotations=drawn(d), **options) for d in here}
 
 # %% ../nbs/06_sources.ipynb #d0798384
 def catalogue(root: str | Path | None = None # where data sets lie; says of each whether it is there

@@ -24,6 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from PIL import Image
+from jax.experimental.multihost_utils import process_allgather
 from jax.sharding import NamedSharding, PartitionSpec
 
 from .attention import choose_backend
@@ -36,7 +37,7 @@ from .mesh import AXES, ROWS, axis_size, collect, describe, global_array, make_m
 from .model import Compute, Llama, abstract_model, block_weights, compute_dtype, mean_loss, token_losses
 from .sentences import IMAGES, is_frames, stage_mixture
 from .settings import MODELS, STAGES, ModelConfig, Stage, checkout, load_profile, lookup
-from .tasks import TABLE3, Row, Task, as_task
+from .tasks import TABLE3, Task, as_task
 from .tokenizer import load_tokenizer, tokenizer_hash
 
 # %% ../nbs/18_train.ipynb #31ed8112
@@ -184,8 +185,10 @@ def train(model: Llama,                # fresh, or from the stage before; it is 
     config, mesh = model.config, jax.sharding.get_mesh()
     length = stage.context(config.tokens_per_image)
     shape = {axis: axis_size(axis) for axis in AXES}
-    device = jax.devices()[0]
-    accumulation, compute, needed = _plan(config, stage, shape, accumulation, compute, optimizer, device, memory := device_memory(device), keep, attention)
+    device = jax.local_devices()[0]  # another process's does not say how much memory it has
+    memory = device_memory(device)
+    if jax.process_count() > 1: memory = float(process_allgather(np.float32(memory)).min())  # one plan for all
+    accumulation, compute, needed = _plan(config, stage, shape, accumulation, compute, optimizer, device, memory, keep, attention)
     if needed > memory: warnings.warn(f"a step of {stage.name} is estimated to need {needed / 1e9:.1f} GB of a device's {memory / 1e9:.1f} GB: `lvm-lite budget` asks the compiler; more devices along fsdp, or adafactor, need less")
     if corpus.vocab_size > config.vocab_size: raise ValueError(f"{corpus.path} has a vocabulary of {corpus.vocab_size}, the model of {config.vocab_size}")
     if stage.batch_size % accumulation: raise ValueError(f"a batch of {stage.batch_size} is not divisible into {accumulation} parts")
@@ -200,7 +203,8 @@ def train(model: Llama,                # fresh, or from the stage before; it is 
 
 def run_config(config: ModelConfig, stage: Stage, seed: int, optimizer: str, corpus: Corpus) -> dict:
     "What a run is, as its checkpoints and the model that it leaves say."
-    return dict(model=asdict(config), stage=asdict(stage), seed=seed, optimizer=optimizer, corpus=corpus.manifest["provenance"], tokenizer=corpus.manifest["tokenizer"])
+    return dict(model=asdict(config), stage=asdict(stage), seed=seed, optimizer=optimizer, corpus=corpus.manifest["provenance"], tokenizer=corpus.manifest["tokenizer"],
+                mixture={source.name: [len(source), weight] for source, weight in zip(corpus.sources, corpus.weights)})
 
 def _sentences(corpus, stage, length, seed, step):
     "The pieces of the corpus that a step's batch was made of, as text."
@@ -246,12 +250,12 @@ def baselines(training: Corpus, heldout: Corpus, config: ModelConfig, limit: int
 @jax.jit
 def _losses(model, tokens): return token_losses(model, tokens)
 
-def heldout_losses(model: Llama, heldout: Corpus, batch_size: int = 4) -> dict:
-    "Nats a token of the answers, task -> float, over all sentences of a held-out corpus; exp of one is the perplexity. On a mesh, `batch_size` rows go to each device. Raises `ValueError` for a vocabulary that is larger than the model's."
+def heldout_losses(model: Llama, heldout: Corpus, batch_size: int = 4, sentences: int | None = None) -> dict:
+    "Nats a token of the answers, task -> float, over all sentences of a held-out corpus, or the first so many of each task; exp of one is the perplexity. On a mesh, `batch_size` rows go to each device. Raises `ValueError` for a vocabulary that is larger than the model's."
     if heldout.vocab_size > model.config.vocab_size: raise ValueError(f"{heldout.path} has a vocabulary of {heldout.vocab_size}, the model of {model.config.vocab_size}")
     N, rows, result = model.config.tokens_per_image, batch_size * axis_size("data") * axis_size("fsdp"), {}
     for source in heldout.sources:
-        records = source.first().astype(np.int32)
+        records = source.first(sentences).astype(np.int32)
         batches = np.pad(records, ((0, -len(records) % rows), (0, 0)), mode="edge").reshape(-1, rows, records.shape[1])
         losses = np.concatenate([collect(_losses(model, batch), host=True) for batch in batches])[:len(records)]
         losses = np.pad(losses, ((0, 0), (1, 0))).reshape(len(records), -1, N)  # the first token is given, not guessed
@@ -282,12 +286,17 @@ def longer(model: Llama, context: int) -> Llama:
     return model
 
 def stage_corpora(folder: str | Path, stage: Stage, tokenizer: str | None = None) -> tuple[Corpus, Corpus]:
-    "The training and held-out corpora of a stage, in `corpus` and `heldout`, or for more than 16 images in `corpus_64` and `heldout_64`. Sources that are rows of Table 3 are mixed as `stage_mixture` says, others by size."
+    "The training and held-out corpora of a stage, in `corpus` and `heldout`, or for more than 16 images in `corpus_64` and `heldout_64`. Sources that are rows of Table 3 are mixed as `stage_mixture` says, others beside them by size."
     def opened(name):
         path = Path(folder) / (name if stage.images <= IMAGES else f"{name}_{stage.images}")
         corpus = Corpus(path, tokenizer=tokenizer)
         counts = {s.name: len(s) for s in corpus.sources}
-        return Corpus(path, stage_mixture(stage.name, counts), tokenizer) if all(isinstance(source_task(s), Row) for s in counts) else corpus
+        rows = {s: n for s, n in counts.items() if s.partition("--")[0] in TABLE3}
+        if not rows: return corpus
+        mixed, others = stage_mixture(stage.name, rows), {s: n for s, n in counts.items() if s not in rows}
+        of_rows = sum(rows[s] for s in mixed)
+        weights = {s: share * of_rows for s, share in mixed.items()} | others
+        return Corpus(path, {s: w / (of_rows + sum(others.values())) for s, w in weights.items()}, tokenizer)
     return opened("corpus"), opened("heldout")
 
 def run_stage(profile: str, stage: str,
@@ -306,7 +315,7 @@ def run_stage(profile: str, stage: str,
 
     def evaluate(state):
         if axis_size("seq") == 1: draw_samples(state["model"], tokenizer, heldout, folder / stage / f"samples/{int(state['step']):06}.png", p.seed)
-        losses = heldout_losses(state["model"], heldout)
+        losses = heldout_losses(state["model"], heldout, sentences=256)  # a validation split is a hundred times as many
         return {f"heldout/{task}": loss for task, loss in losses.items()} | {f"perplexity/{task}": np.exp(loss) for task, loss in losses.items()}
 
     laid = make_mesh(**mesh) if mesh else None

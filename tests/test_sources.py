@@ -257,3 +257,10 @@ def test_pickle_is_not_run(tmp_path):
     TREES["multisports"](tmp_path)
     put(tmp_path / "trainval/multisports_GT.pkl", b"cos\nsystem\n(S'true'\ntR.")
     with pytest.raises(Exception, match="posix|os.system|refused"): open_source("multisports", tmp_path)
+
+
+def test_annotations_go_to_the_rows_that_show_them(data):
+    drawn = lambda field: {"imagenet": {field: data / "what nobody drew"}}
+    source, = row_sources("imagenet-1k-colourisation", data, annotations=drawn("depth"), size=32).values()
+    assert source[0].depth is None and not source.problems
+    with pytest.raises(ValueError, match="unknown annotation 'detph'"): row_sources("imagenet-1k-colourisation", data, annotations=drawn("detph"))

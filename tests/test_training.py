@@ -7,13 +7,19 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
+from lvm_lite.corpus import Corpus, CorpusWriter
 from lvm_lite.loop import read_log
-from training import run, write_corpus
+from lvm_lite.model import Llama
+from lvm_lite.settings import STAGES
+from lvm_lite.train import train
+from training import CONFIG, run, write_corpus
 
 here = Path(__file__).resolve().parent
 
@@ -152,3 +158,13 @@ def test_the_command_says_what_a_step_needs_before_it_begins():
     assert out.returncode == 0 and "process 0 of 1" in out.stdout and "sample-xs finetune on cpu:1" in out.stdout, out.stdout + out.stderr
     out = run("--mesh", "data=8")
     assert (out.returncode, out.stderr) == (2, "lvm-lite train: the batch of 4 is not divisible by 8: the mesh has data 8\n"), out.stderr
+
+
+def test_another_mixture_is_not_gone_on_with(tmp_path):
+    writer = CorpusWriter(tmp_path / "corpus", length=128, vocab_size=50)
+    for name in "ab": writer.write(name, 0, np.random.default_rng(0).integers(0, 40, (8, 128)))
+    writer.close()
+    stage = replace(STAGES["finetune"], steps=1, batch_size=2)
+    go_on = lambda **weights: train(Llama(CONFIG, jax.random.key(0)), Corpus(tmp_path / "corpus", weights), stage, tmp_path / "run")
+    go_on(a=1.0, b=1.0); go_on(a=1.0, b=1.0)
+    with pytest.raises(ValueError, match="mixture.b: .*1.0.* there, .*3.0.* here"): go_on(a=1.0, b=3.0)
