@@ -519,6 +519,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'lvm_lite.readers': { 'lvm_lite.readers.Listing': ('readers.html#listing', 'lvm_lite/readers.py'),
                                   'lvm_lite.readers.Take': ('readers.html#take', 'lvm_lite/readers.py'),
                                   'lvm_lite.readers.Take.__call__': ('readers.html#take.__call__', 'lvm_lite/readers.py'),
+                                  'lvm_lite.readers.Take.__post_init__': ('readers.html#take.__post_init__', 'lvm_lite/readers.py'),
                                   'lvm_lite.readers.Take.of': ('readers.html#take.of', 'lvm_lite/readers.py'),
                                   'lvm_lite.readers.TarNames': ('readers.html#tarnames', 'lvm_lite/readers.py'),
                                   'lvm_lite.readers.TarNames.__getitem__': ('readers.html#tarnames.__getitem__', 'lvm_lite/readers.py'),

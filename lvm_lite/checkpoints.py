@@ -322,7 +322,7 @@ def check_codes(trained: dict, tokenizer, source: str | Path):
     if theirs not in (None, own): raise ValueError(f"{source} was trained on the codes of tokenizer {theirs[:12]}, and this one is {own[:12]}: give the one that belongs to it")
 
 def export(run: str | Path,             # the directory of a training run, or of a model
-           directory: str | Path,       # to be made
+           directory: str | Path,       # to be made; an earlier export is replaced, anything else refused
            tokenizer: str | Path | None = None, # the directory of the tokenizer to go along, or "sample"
            step: int | None = None,     # of the run; the last by default
            dtype=np.float32,            # of the file
@@ -330,8 +330,11 @@ def export(run: str | Path,             # the directory of a training run, or of
            condition: str | None = None, # what whoever loads the model has to accept
            accept: bool = False,        # the condition in the card of a model
           ) -> Path:
-    "Write a directory that stands alone: model, tokenizer, what trained it, and a card. Raises `ValueError` for a tokenizer that the model was not trained with, or a condition that was not accepted."
+    "Write a directory that stands alone: model, tokenizer, what trained it, and a card. Raises `ValueError` for a tokenizer that the model was not trained with, or a condition that was not accepted, and a directory that holds something else."
     from lvm_lite.tokenizer import load_tokenizer
+    target, source = Path(directory).resolve(), Path(run).resolve()
+    if source.exists() and (target == source or target in source.parents): raise ValueError(f"{directory} is or holds {run}, which is exported: name another directory")
+    if target.is_file() or target.is_dir() and any(target.iterdir()) and not (target / "config.json").exists(): raise ValueError(f"{directory} is no earlier export and is not replaced: name another directory")
     tokenizer_directory = None if tokenizer is None else data_path("tokenizer") if str(tokenizer) == "sample" else Path(tokenizer)
     if (Path(run) / "checkpoints").exists(): model, trained, step = read_checkpoint(run, step)
     else:
@@ -345,7 +348,7 @@ def export(run: str | Path,             # the directory of a training run, or of
         check_codes(trained, packed, run)
         if (theirs.codebook_size, theirs.tokens_per_image) != (model.config.codebook_size, model.config.tokens_per_image):
             raise ValueError(f"{tokenizer} has {theirs.codebook_size} codes and {theirs.tokens_per_image} tokens an image, the model {model.config.codebook_size} and {model.config.tokens_per_image}: they do not belong together")
-    with atomic_write(directory) as path:
+    with atomic_write(target) as path:
         path.mkdir()
         _write_model(model, path, dtype, 5e9)
         if tokenizer is not None: shutil.copytree(tokenizer_directory, path / "tokenizer", ignore=shutil.ignore_patterns("__pycache__"))

@@ -87,7 +87,7 @@ def grid(rows,              # rows of images, each (H, W, 3) or (H, W), uint8 or
 # %% ../nbs/21_figures.ipynb #8e8de877
 def _wrap(text: str, letters: int) -> str:
     import textwrap
-    return "\n".join(textwrap.wrap(text, max(letters, 20)))
+    return "\n".join(textwrap.wrap(text.replace("$", r"\$"), max(letters, 20)))  # a dollar in the name of a file begins no formula
 
 def _figure(inches, **kwargs) -> Figure:
     "A figure that pyplot has forgotten: a notebook shows it once, where it is the cell's value, and nothing piles up."

@@ -51,6 +51,7 @@ class ConfusionMatrix:
                  classes: int,      # ids 0 … classes-1
                  ignore: int = 255, # truth with this id is not counted
                 ):
+        if 0 <= ignore < classes: raise ValueError(f"ignore {ignore} is one of the {classes} classes: take a number beyond them, such as 65535")
         self.classes, self.ignore = classes, ignore
         # One more column for predictions that are no class: they can only be wrong.
         self.counts = np.zeros((classes, classes + 1), np.int64)
@@ -158,8 +159,9 @@ def decode_mask(image: np.ndarray,   # (H, W, 3) uint8, or float in [0, 1]
                 colours: np.ndarray, # (K, 3) uint8
                 size: tuple | None = None, # (height, width) of the truth; the picture's by default
                ) -> np.ndarray:      # (height, width) int64
-    "The class of the nearest colour by L1, at the truth's size; ties go to the lower class."
+    "The class of the nearest colour by L1, at the truth's size; ties go to the lower class. Raises `ValueError` for what is no picture."
     image = np.asarray(image)
+    if image.ndim != 3 or image.shape[-1] != 3: raise ValueError(f"a mask is a picture (H, W, 3), not {image.shape}")
     planes = [p.astype(np.float32) for p in np.moveaxis(image if image.dtype == np.uint8 else _unit(image) * 255, -1, 0)]  # whole numbers stay exact
     if size is not None and tuple(size) != planes[0].shape: planes = [np.asarray(Image.fromarray(p).resize(size[::-1], Image.Resampling.BILINEAR)) for p in planes]
     best, out = np.full(planes[0].shape, np.inf, np.float32), np.zeros(planes[0].shape, np.int64)
@@ -185,6 +187,7 @@ def edge_counts(truth: np.ndarray,  # edges, white on black, (H, W, 3), uint8 or
                ) -> np.ndarray:
     "(4,) int64: the answer's edge pixels that lie within reach of the truth's, all of its; the truth's within reach of the answer's, all of its. Counts of pictures add up. Raises `ValueError` for shapes that differ."
     if np.shape(truth) != np.shape(answer): raise ValueError(f"images have shapes {np.shape(truth)} and {np.shape(answer)}")
+    if np.ndim(truth) != 3 or np.shape(truth)[-1] != 3: raise ValueError(f"edges are a picture (H, W, 3), not {np.shape(truth)}")
     truth, answer = (np.uint8(_unit(x).mean(-1) > 0.5) for x in (truth, answer))
     near = lambda x: cv2.dilate(x, np.ones((2 * reach + 1,) * 2, np.uint8))
     return np.array([(answer & near(truth)).sum(), answer.sum(), (truth & near(answer)).sum(), truth.sum()], np.int64)

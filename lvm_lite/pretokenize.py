@@ -210,6 +210,7 @@ def _frames(task: Task, images: int) -> int: return images if is_frames(task) el
 
 def _at_most(name: str, task: Task, source, sentences: int | None, images: int) -> Work:
     "A work of so many sentences, or of as many as the source makes."
+    if sentences is not None and sentences < 1: raise ValueError(f"sentences must be at least 1, not {sentences}")
     most = count_sentences(task, source, images)
     return Work(name, task, source, min(sentences or most, most))
 
@@ -221,9 +222,10 @@ def row_works(root: str | Path,          # below it each data set lies in its ow
               **options,                 # of `sources.row_sources`: split, size, annotations, on_error, keep, …
              ) -> tuple[list[Work], list[str]]: # the works, and what was left out and why
     "A work for each data set of the rows. A row that was named and cannot be made raises an error that says what it needs."
-    works, left_out = [], []
+    works, left_out, known = [], [], {row.annotation: row for row in TABLE3.values() if row.annotation not in ("", "not stated", "ground truth")}
+    for name in annotators: lookup(known, name, "annotator")
     def leave_out(name, e):
-        if rows is not None: raise type(e)(f"{name}: {e}") from None
+        if rows is not None: raise (FileNotFoundError if isinstance(e, FileNotFoundError) else ValueError)(f"{name}: {e}") from None
         left_out.append(f"{name}: {e}")
     for name in TABLE3 if rows is None else rows:
         row = plugged(lookup(TABLE3, name, "row of Table 3"), annotators)

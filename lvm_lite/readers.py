@@ -92,6 +92,10 @@ class Take:
     size: int = 256
     fit: str = "resize"
 
+    def __post_init__(self):
+        for name in ("frames", "stride", "size"):
+            if getattr(self, name) < 1: raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+
     def __call__(self, scene: Scene) -> Scene: return fit_scene(scene, self.size, self.fit)
 
     def of(self, count: int) -> range:
@@ -153,10 +157,12 @@ PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 VIDEOS = (".mp4", ".webm", ".avi", ".mkv", ".mov", ".gif")
 
 def _files(root: Path, kinds: tuple) -> list[str]:
-    "Paths of all files below `root` with a suffix of `kinds`, relative to it, sorted; hidden ones left out."
+    "Paths of all files below `root` with a suffix of `kinds`, relative to it, sorted; hidden ones left out. A folder that links lead to twice is read once: they may go in a circle."
     if not root.is_dir(): raise FileNotFoundError(f"{root}: no such folder")
-    found = []
+    found, seen = [], set()
     for folder, inner, files in os.walk(root, followlinks=True):
+        if (real := os.path.realpath(folder)) in seen: inner.clear(); continue
+        seen.add(real)
         inner[:] = sorted(d for d in inner if not d.startswith("."))
         found += [os.path.relpath(os.path.join(folder, f), root) for f in files if f.lower().endswith(kinds) and not f.startswith(".")]
     return sorted(found)

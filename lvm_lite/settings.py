@@ -160,4 +160,8 @@ def load_profile(name: str,                     # "sample", "paper", or a sectio
         if section.startswith(name + "."): lookup(STAGES, section.split(".", 1)[1], f"stage in [{section}]")
     profile = replace(_override(Profile(name), ini[name], name), stages=tuple(stages.values()))
     lookup(MODELS, profile.model, "model")
+    for s in profile.stages:
+        for field in ("images", "steps", "batch_size"):
+            if getattr(s, field) < 1: raise ValueError(f"[{name}.{s.name}] {field} must be at least 1, not {getattr(s, field)}")
+        if s.warmup_steps >= s.steps: raise ValueError(f"[{name}.{s.name}] has {s.steps} steps, and its rate rises over {s.warmup_steps}: set warmup_steps to fewer")
     return profile

@@ -90,3 +90,20 @@ def test_command_answers_in_one_line():
     wrong = run("reproduce", "--profile", "smaple")
     assert (wrong.returncode, wrong.stderr) == (2, "lvm-lite reproduce: unknown profile 'smaple'; known: sample, shipped, shipped-small, paper\n")
     assert run("reproduce", "--list").returncode == 0
+
+
+def test_what_no_reproduction_began_is_never_removed(tmp_path):
+    from types import SimpleNamespace
+
+    from lvm_lite.reproduce import Step, _start_over
+    made = tmp_path / "runs/mine/corpus"
+    plan = SimpleNamespace(root=tmp_path, profile="mine", outputs=lambda step: [made])
+    begin = lambda force=False, **reads: _start_over(plan, Step("corpus", "", function="a.b"), reads, force)
+    made.mkdir(parents=True)
+    begin(code=1); begin(code=2); begin(code=2, force=True)
+    assert made.exists(), "lvm-lite tokenize made it"
+    made.rmdir(); begin(code=1); made.mkdir()
+    begin(code=1)
+    assert made.exists(), "an interrupted step goes on"
+    begin(code=2)
+    assert not made.exists()
