@@ -654,6 +654,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'lvm_lite.sources._in_palette': ('sources.html#_in_palette', 'lvm_lite/sources.py'),
                                   'lvm_lite.sources._kinetics': ('sources.html#_kinetics', 'lvm_lite/sources.py'),
                                   'lvm_lite.sources._multisports': ('sources.html#_multisports', 'lvm_lite/sources.py'),
+                                  'lvm_lite.sources._own_masks': ('sources.html#_own_masks', 'lvm_lite/sources.py'),
                                   'lvm_lite.sources._parent': ('sources.html#_parent', 'lvm_lite/sources.py'),
                                   'lvm_lite.sources._pix2pix': ('sources.html#_pix2pix', 'lvm_lite/sources.py'),
                                   'lvm_lite.sources._read_half': ('sources.html#_read_half', 'lvm_lite/sources.py'),

@@ -164,10 +164,11 @@ def write_safetensors(path: str | Path,
                       tensors: dict, # name -> array (NumPy or JAX; bfloat16 too)
                       metadata: dict[str, str] | None = None # strings that travel in the header
                      ):
-    "Writes `tensors` to one safetensors file, atomically."
+    "Writes `tensors` to one safetensors file, atomically. Raises `OSError` where there is no room."
     arrays = {k: np.asarray(v, order="C") for k, v in tensors.items()}
     with atomic_write(path) as p:
-        save_file(arrays, p, metadata)
+        try: save_file(arrays, p, metadata)
+        except SafetensorError as e: raise OSError(f"{path} could not be written: {e}") from None  # a full disk
         p.chmod(0o644)  # the library makes files that only their owner can read
 
 # %% ../nbs/03_files.ipynb #bfe9d7bf

@@ -37,7 +37,8 @@ def _open(file) -> Image.Image:
 def read_image(file) -> np.ndarray: # a path, bytes or a binary file
     "The picture, (H, W, 3) uint8: alpha over white, CMYK, grey and palettes as RGB. An unreadable one raises a `ValueError`."
     image = _open(file)
-    if image.mode.startswith("I;16"): return np.repeat((np.asarray(image) >> 8).astype(np.uint8)[..., None], 3, -1)
+    if image.mode == "F": raise ValueError("holds fractions: write 8 or 16 bits")
+    if image.mode.startswith("I;16") or image.mode == "I" and np.asarray(image).max() > 255: return np.repeat((np.asarray(image) >> 8).astype(np.uint8)[..., None], 3, -1)
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -45,11 +46,12 @@ def read_image(file) -> np.ndarray: # a path, bytes or a binary file
 
 # %% ../nbs/05_readers.ipynb #177953f5
 def read_numbers(file) -> np.ndarray: # a path, bytes or a binary file
-    "The numbers in a mask, (H, W) uint8, uint16 or int32; those of an RGB picture are R + 256 G + 65536 B."
+    "The numbers in a mask, (H, W) uint8, uint16 or int32; those of an RGB picture are R + 256 G + 65536 B. Raises `ValueError` for fractions and for what is no picture."
     image = _open(file)
-    numbers = np.asarray(image.convert("RGB") if image.mode == "RGBA" else image)
+    if image.mode == "F": raise ValueError("holds fractions: write whole numbers")
+    numbers = np.asarray(image.convert({"RGBA": "RGB", "LA": "L"}[image.mode]) if image.mode in ("RGBA", "LA") else image)
     if numbers.ndim == 3: return (numbers.astype(np.int32) * [1, 256, 65536]).sum(-1, dtype=np.int32)
-    return numbers if numbers.dtype == np.uint16 else numbers.astype(np.int32 if numbers.itemsize > 2 else np.uint8)
+    return numbers.astype({1: np.uint8, 2: np.uint16}.get(numbers.itemsize, np.int32))  # of either order of bytes
 
 # %% ../nbs/05_readers.ipynb #1a7de52a
 FITS = ("resize", "crop", "cut")

@@ -73,6 +73,10 @@ def check_labels(item: Scene | Clip) -> Scene | Clip:
 # %% ../nbs/06_sources.ipynb #ec50e8e3
 _CITYSCAPES_IDS = {7: 1, 8: 2, 11: 3, 12: 4, 13: 5, 17: 6, 19: 7, 20: 8, 21: 9, 22: 10, 23: 11, 24: 12, 25: 13, 26: 14, 27: 15, 28: 16, 31: 17, 32: 18, 33: 19}
 
+def _own_masks(numbers):
+    if np.array_equal(np.unique(numbers), [0, 255]): raise ValueError("its numbers are 0 and 255, and 255 is what does not count: write 1 for the class")
+    return numbers
+
 def _ade20k(numbers): return np.where(numbers == 0, 255, numbers).astype(np.uint8)
 
 def _cityscapes(numbers): return translate(numbers, dict.fromkeys(range(-1, 34), 255) | {255: 255} | _CITYSCAPES_IDS).astype(np.uint8)
@@ -236,7 +240,7 @@ DATA_SETS = {d.folder: d for d in (
     DataSet("DAVIS", "davis", partial(frame_folders, folder="JPEGImages/480p", names=_davis_list, beside={"mask": _parent("JPEGImages", "Annotations")}, numbers=_vos),
             "{JPEGImages,Annotations}/480p/CLIP/*, ImageSets/2017/train.txt", "CC BY-NC 4.0", fields=("instances",), items=60, stride=2, **_VIDEO),
     DataSet("your pictures", "pictures", partial(pictures, folder="", classmates=True), "any folders of pictures", "yours", fields=("pair",), splits=(("train", ""),)),
-    DataSet("your pictures and masks", "masks", partial(pictures, folder="images", beside={"classes": _parent("images", "masks")}), "images/**/*.jpg, masks/**/*.png with numbers", "yours",
+    DataSet("your pictures and masks", "masks", partial(pictures, folder="images", beside={"classes": _parent("images", "masks")}, numbers=_own_masks), "images/**/*.jpg, masks/**/*.png with numbers", "yours",
             fields=("classes",), splits=(("train", ""),)),
     DataSet("your videos", "videos", videos, "any folders of videos", "yours", splits=(("train", ""),), **_VIDEO),
 )}

@@ -3,7 +3,9 @@ import io, struct, tarfile, zlib
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from lvm_lite.readers import read_image, read_numbers
 from lvm_lite.sentences import item, sentence
 from lvm_lite.sources import DATA_SETS, open_source, row_sources
 from lvm_lite.tasks import TABLE3, plugged
@@ -264,3 +266,23 @@ def test_annotations_go_to_the_rows_that_show_them(data):
     source, = row_sources("imagenet-1k-colourisation", data, annotations=drawn("depth"), size=32).values()
     assert source[0].depth is None and not source.problems
     with pytest.raises(ValueError, match="unknown annotation 'detph'"): row_sources("imagenet-1k-colourisation", data, annotations=drawn("detph"))
+
+
+def test_masks_and_links_of_your_own(tmp_path):
+    (tmp_path / "images").mkdir(); (tmp_path / "masks").mkdir()
+    for k, one in enumerate((1, 255)):
+        Image.fromarray(np.full((16, 16, 3), 99, np.uint8)).save(tmp_path / f"images/{k}.png")
+        Image.fromarray(np.uint8(one * np.eye(16))).save(tmp_path / f"masks/{k}.png")
+    (tmp_path / "images/again").symlink_to(tmp_path / "images")  # in a circle
+    source = open_source("masks", tmp_path, size=16)
+    assert source.names == ["images/0.png", "images/1.png"] and (source[1].classes == np.eye(16)).all()
+    assert "its numbers are 0 and 255" in source.problems[0]
+
+
+def test_numbers_of_either_order_of_bytes(tmp_path):
+    for order in "<>":
+        Image.fromarray(np.arange(256, 512).reshape(16, 16).astype(f"{order}u2")).save(tmp_path / "m.tiff")
+        assert read_numbers(tmp_path / "m.tiff").max() == 511
+    Image.fromarray(np.full((16, 16), 0.5, np.float32)).save(tmp_path / "f.tiff")
+    for read in (read_numbers, read_image):
+        with pytest.raises(ValueError, match="holds fractions"): read(tmp_path / "f.tiff")
