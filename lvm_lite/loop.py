@@ -141,7 +141,8 @@ def fit(step_fn,              # (state, batch) -> (state, metrics); metrics are 
        ):
     """Train from the latest checkpoint in `directory`, or from `state`, to `steps`. Every process of a job calls it.
 
-    Returns the state and the log, a list of dictionaries. Raises `FloatingPointError` where one of the two is not finite, `OSError` where a checkpoint cannot be written."""
+    Returns the state and the log, a list of dictionaries. Raises `FloatingPointError` where one of the two is not finite, `OSError` where a checkpoint cannot be written, `ValueError` for checkpoints or lines of the log every 0 steps."""
+    if min(save_every, log_every) < 1: raise ValueError(f"save_every and log_every must be at least 1 step, not {save_every} and {log_every}")
     directory = Path(directory).absolute() if directory else None
     with (_checkpointer(directory / "checkpoints", keep) if directory else nullcontext() as saver,
           _preemption() as told_to_stop, ThreadPoolExecutor(1) as ahead):

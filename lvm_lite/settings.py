@@ -150,10 +150,13 @@ def load_profile(name: str,                     # "sample", "paper", or a sectio
                  path: str | Path | None = None # an INI file; the checkout's settings.ini by default
                 ) -> Profile:
     "The profile `name`; an unknown name or key raises a `ValueError` that lists the known ones."
-    ini = configparser.ConfigParser()
+    ini = configparser.ConfigParser(interpolation=None)
     path = path or (checkout() and checkout() / "settings.ini")
     if path is None: ini.read_dict(SAMPLE)
-    elif not ini.read(path): raise FileNotFoundError(f"{path}: no such profile file")
+    else:
+        try: found = ini.read(path)
+        except configparser.Error as e: raise ValueError(f"{path} is no file of profiles: {' '.join(str(e).split())}") from None
+        if not found: raise FileNotFoundError(f"{path}: no such profile file")
     lookup({s: s for s in ini.sections() if "." not in s}, name, "profile")
     stages = {k: _override(s, ini[f"{name}.{k}"], f"{name}.{k}") if f"{name}.{k}" in ini else s for k, s in STAGES.items()}
     for section in ini.sections():
