@@ -154,9 +154,10 @@ def open_protocol(p: Protocol,
     queries = _strict(open_source(p.data, root, p.split, **options))
     try: training = _strict(open_source(p.data, root, "train", **options))
     except FileNotFoundError: return queries, None, None
-    return queries, training, _strict(open_source(p.data, root, "train", **options | dict(want=wanted(_answering(task)), annotations={})))
+    if not annotations: return queries, training, training  # a million files are listed once
+    return queries, training, _strict(open_source(p.data, root, "train", **options | dict(want=wanted(_answering(p).task), annotations={})))
 
-def _answering(task: Task) -> Task: return replace(task, input="image")  # its answers alone matter: what an annotator draws of the input need not be there
+def _answering(p: Protocol) -> Protocol: return replace(p, task=replace(as_task(p.task), input="image"))  # its answers alone matter: what an annotator draws of the input need not be there
 
 def _strict(source):
     "The source as evaluation wants it: what is listed and not here is counted, but an item that cannot be used is never passed over."
@@ -463,7 +464,7 @@ def evaluate(protocol: str | Protocol,          # a name of `PROTOCOLS`, or one 
             questions = [question(p, queries, int(order[i]), pair) for i in shards[n]]
             codes = None if model is None else shard_codes(p, served, tokenizer, questions, shards[n], codes_file, batch_size, read_pair)
             distances = any(m.name.startswith(("inception", "i3d")) for m in missing)
-            real = None if others is None or not distances else np.stack([question(replace(p, task=_answering(as_task(p.task))), others, int(at[i]), pair).truth for i in shards[n]])
+            real = None if others is None or not distances else np.stack([question(_answering(p), others, int(at[i]), pair).truth for i in shards[n]])
             seen = shard_pictures(p, tokenizer, questions, codes, real, distances)
             classes = None if questions[0].classes is None else np.stack([q.classes for q in questions])
             for m in missing: write_safetensors(kept(m, n), m.keep(seen, classes))

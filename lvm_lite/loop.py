@@ -135,13 +135,13 @@ def fit(step_fn,              # (state, batch) -> (state, metrics); metrics are 
         evaluate=None,                       # state -> dict of scalars, added to the log
         evaluate_every: int = 0,             # steps between evaluations; 0 never
         per_step: dict = {},                 # name in the log -> amount of a step, there divided by its seconds
-        about_batch=None,                    # step -> text, said of the batch that made them not finite
+        about_batch=None,                    # step -> text, said of the batch after which one of the two is not finite
         tensorboard: bool = False,           # also log for TensorBoard, into `directory/tensorboard`
         describe: str = "training",          # beside the progress bar
        ):
     """Train from the latest checkpoint in `directory`, or from `state`, to `steps`. Every process of a job calls it.
 
-    Returns the state and the log, a list of dictionaries. Raises `FloatingPointError` where one of the two is not finite, `OSError` where a checkpoint cannot be written, `ValueError` for checkpoints or lines of the log every 0 steps."""
+    Returns the state and the log, a list of dictionaries. Raises `FloatingPointError` where the loss or the gradient's norm is not finite, `OSError` where a checkpoint cannot be written, `ValueError` for checkpoints or lines of the log every 0 steps."""
     if min(save_every, log_every) < 1: raise ValueError(f"save_every and log_every must be at least 1 step, not {save_every} and {log_every}")
     directory = Path(directory).absolute() if directory else None
     with (_checkpointer(directory / "checkpoints", keep) if directory else nullcontext() as saver,

@@ -28,16 +28,16 @@ def _open(file) -> Image.Image:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             image = Image.open(io.BytesIO(file) if isinstance(file, bytes) else file)
         image.load()
-        return image
     except FileNotFoundError: raise ValueError(f"{file}: no such file") from None
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as e: raise ValueError(f"taken for a decompression bomb ({e})") from None
     except Image.UnidentifiedImageError: raise ValueError("not a whole picture (of no known format)") from None
     except Exception as e: raise ValueError(f"not a whole picture ({e})") from None  # each format's decoder has its own
+    if image.mode == "F": raise ValueError("holds fractions: write whole numbers of 8 or 16 bits")
+    return image
 
 def read_image(file) -> np.ndarray: # a path, bytes or a binary file
     "The picture, (H, W, 3) uint8: alpha over white, CMYK, grey and palettes as RGB. An unreadable one raises a `ValueError`."
     image = _open(file)
-    if image.mode == "F": raise ValueError("holds fractions: write 8 or 16 bits")
     if image.mode.startswith("I;16") or image.mode == "I" and np.asarray(image).max() > 255: return np.repeat((np.asarray(image) >> 8).astype(np.uint8)[..., None], 3, -1)
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
@@ -48,7 +48,6 @@ def read_image(file) -> np.ndarray: # a path, bytes or a binary file
 def read_numbers(file) -> np.ndarray: # a path, bytes or a binary file
     "The numbers in a mask, (H, W) uint8, uint16 or int32; those of an RGB picture are R + 256 G + 65536 B. Raises `ValueError` for fractions and for what is no picture."
     image = _open(file)
-    if image.mode == "F": raise ValueError("holds fractions: write whole numbers")
     numbers = np.asarray(image.convert({"RGBA": "RGB", "LA": "L"}[image.mode]) if image.mode in ("RGBA", "LA") else image)
     if numbers.ndim == 3: return (numbers.astype(np.int32) * [1, 256, 65536]).sum(-1, dtype=np.int32)
     return numbers.astype({1: np.uint8, 2: np.uint16}.get(numbers.itemsize, np.int32))  # of either order of bytes

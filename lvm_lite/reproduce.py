@@ -239,10 +239,11 @@ def _start_over(plan: _Plan, step: Step, reads: dict, force: bool):
     """An interrupted step goes on where it stopped, but only if all that it reads is as it was when it began; otherwise, what is there was
     made from something else and is removed. What no reproduction began, a corpus by `lvm-lite tokenize` say, is never removed: the step goes on with it, or refuses it."""
     begun = plan.root / "runs" / plan.profile / f".{step.name}.json"
-    if not begun.exists() and any(path.exists() for path in plan.outputs(step)): return
     reads = json.dumps(reads, sort_keys=True)
-    if not force and begun.exists() and begun.read_text() == reads: return
-    for path in plan.outputs(step): shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    if begun.exists():
+        if not force and begun.read_text() == reads: return
+        for path in plan.outputs(step): shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    elif any(path.exists() for path in plan.outputs(step)): return
     begun.write_text(reads)
 
 # %% ../nbs/24_reproduce.ipynb #fea34231
