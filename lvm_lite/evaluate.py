@@ -31,7 +31,7 @@ from .metrics import (FVD, ConfusionMatrix, FeatureStats, Score, agnostic_iou, b
                               reference_features, video_inception_score, video_is_parts)
 from .readers import is_hub
 from .settings import lookup
-from .sources import DATA_SETS, open_source, wanted
+from .sources import DATA_SETS, fingerprint, open_source, wanted
 from .tasks import PALETTES, TABLE3, TABLE4, Evaluation, Task, annotated, as_task, draw_pair
 from .tokenizer import tokenizer_hash
 from .world import World, generator
@@ -446,10 +446,11 @@ def evaluate(protocol: str | Protocol,          # a name of `PROTOCOLS`, or one 
     video = as_task(p.task).unit == "video"
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(out or temporary)
-        _claim(folder, dict(protocol=asdict(replace(p, task=as_task(p.task).name, metrics=(), fvd=(), video_is="")), source=queries.name, items=len(queries), tokenizer=tokenizer_hash(tokenizer),
-                            model=model_digest(model) if model is not None else None, batch_size=batch_size))
-        served = model if model is None or isinstance(model, Served) else serve(model)  # once, and not for each batch
+        first = None if p.data == "sample" else fingerprint(queries)  # what the data lack is said before the folder is taken
         pair = None if video else kept_pair(p, training, folder / "pair.safetensors")
+        _claim(folder, dict(protocol=asdict(replace(p, task=as_task(p.task).name, metrics=(), fvd=(), video_is="")), source=queries.name, items=len(queries), names_and_first_item=first,
+                            tokenizer=tokenizer_hash(tokenizer), model=model_digest(model) if model is not None else None, batch_size=batch_size))
+        served = model if model is None or isinstance(model, Served) else serve(model)  # once, and not for each batch
         read_pair = once(lambda: None if pair is None else share(served, tokenizer.encode(pair).reshape(-1)))  # a run that is finished reads nothing
         others = others if others is not None and len(others) >= p.samples else None
         at = None if others is None else chosen("others", others)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['RED', 'KEYS', 'generated_mask', 'as_uint8', 'grid', 'to_array', 'curves', 'table', 'commit', 'provenance',
-           'weights_hash', 'save_figure', 'read_figure']
+           'save_figure', 'read_figure']
 
 # %% ../nbs/21_figures.ipynb #048d39b8
 import json, os, platform, subprocess, time
@@ -16,7 +16,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from .files import atomic_write, json_text, sha256
+from .files import atomic_write, json_text, weights_hash
 from .settings import checkout
 
 # %% ../nbs/21_figures.ipynb #023230ec
@@ -179,17 +179,6 @@ def provenance() -> dict:
                 versions={"python": platform.python_version(), **{p: version(p) for p in ("jax", "flax", "optax", "numpy")}, "lvm_lite": version("lvm-lite")},
                 device=f"{jax.device_count()} x {device.device_kind} ({device.platform}), {os.cpu_count()} CPU cores, {platform.machine()}",
                 seconds=round(time.perf_counter() - _imported, 2))
-
-# %% ../nbs/21_figures.ipynb #2b2d9c84
-def weights_hash(path: str | Path) -> str: # a file, or a directory of safetensors
-    "SHA-256 of a weights file; of a directory, that of its safetensors files' names and hashes. Raises `FileNotFoundError` where there are none."
-    path = Path(path)
-    if path.is_file(): return sha256(path)
-    found = sorted(path.glob("*.safetensors"))
-    if not found: raise FileNotFoundError(f"{path} holds no safetensors file")
-    if len(found) == 1: return sha256(found[0])
-    import hashlib
-    return hashlib.sha256("".join(f"{f.name} {sha256(f)}\n" for f in found).encode()).hexdigest()
 
 # %% ../nbs/21_figures.ipynb #7a67e093
 def save_figure(name: str,          # "fig03": figures/fig03.png and figures/fig03.json

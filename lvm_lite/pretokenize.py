@@ -22,7 +22,7 @@ from .corpus import CorpusWriter
 from .files import exists
 from .sentences import IMAGES, MIXTURES, count_sentences, is_frames, sentence
 from .settings import load_profile, lookup
-from .sources import data_sets, open_source, row_sources, wanted
+from .sources import data_sets, fingerprint, open_source, row_sources, wanted
 from .tasks import TABLE3, Task, as_task, plugged
 from .tokenizer import load_tokenizer, tokenizer_hash
 from .world import World, generator
@@ -198,8 +198,9 @@ def _start_ray(tokenizer):
 
 def _origin(work: Work, images: int) -> dict:
     "What a work's bytes depend on, for the corpus's header."
-    source = dict(source=repr(work.source)) if isinstance(work.source, World) else dict(source=work.source.name, items=len(work.source), options=getattr(work.source, "options", {}))
-    return dict(sentences=work.count(images), **_taken(work.task), **source)
+    of, data = dict(sentences=work.count(images), **_taken(work.task)), work.source
+    if isinstance(data, World): return of | dict(source=repr(data))
+    return of | dict(source=data.name, items=len(data), names_and_first_item=fingerprint(data), options=getattr(data, "options", {}))
 
 def _taken(task: Task) -> dict:
     drawn = [v.__name__ for v in (task.input, task.output) if callable(v)]
@@ -264,7 +265,7 @@ def pretokenize_stream(path: str | Path,
     hashed, config = _describe(tokenizer := _load(tokenizer))
     stream = iter(stream)
     if (first := next(stream, None)) is None: raise ValueError(f"{name}: the stream holds nothing")
-    writer = CorpusWriter(path, images * config.tokens_per_image, vocab_size or config.codebook_size + 100, hashed, dict(seed=seed, images=images, stream=name, options=first.options, **_taken(as_task(task))))
+    writer = CorpusWriter(path, images * config.tokens_per_image, vocab_size or config.codebook_size + 100, hashed, dict(seed=seed, images=images, stream=name, names_and_first_item=fingerprint(first), options=first.options, **_taken(as_task(task))))
     sentences = 0
     for shard, source in enumerate(tqdm(chain([first], stream), desc="tokenising a stream", unit=" shards", **_quiet())):
         work = Work(name, task, source)

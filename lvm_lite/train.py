@@ -30,7 +30,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from .attention import choose_backend
 from .checkpoints import check_codes, load_model, model_directory, noted_training, save_model, training_note
 from .corpus import Corpus
-from .files import atomic_write
+from .files import atomic_write, weights_hash
 from .generation import generate, serve
 from .loop import fit, jit_step
 from .mesh import AXES, ROWS, axis_size, collect, describe, global_array, make_mesh, require_divisible
@@ -179,6 +179,7 @@ def train(model: Llama,                # fresh, or from the stage before; it is 
           optimizer: str = "adamw",    # or "adafactor", for less memory
           keep: str | None = None,     # what a block keeps for the way back, one of `KEEP`; None leaves it to `choose_compute`
           attention: str | None = None, # one of `attention.BACKENDS`; None leaves it to the device
+          start: str | None = None,    # the hash of the weights of `model`, where another run made them; a run that was begun from others is not gone on with
           **loop,                      # of `loop.fit`: save_every, log_every, evaluate, …
          ):
     "The model after the stage, and the log. Raises `ValueError` where model, corpus, stage and mesh do not fit, and warns where memory hardly will."
@@ -197,13 +198,13 @@ def train(model: Llama,                # fresh, or from the stage before; it is 
     peak = _of_kind(PEAK, device)
     per_step = dict(tokens_per_second=stage.batch_size * length) | (dict(mfu=stage.batch_size * length * flops_per_token(config, length) / (peak * 1e12 * prod(shape.values()))) if peak else {})
     state, log = fit(partial(train_step, stage=stage, compute=compute, optimizer_kind=optimizer), train_state(on_mesh(model), stage, optimizer), _batches(corpus, stage, length, seed, accumulation), stage.steps, directory,
-                     config=run_config(config, stage, seed, optimizer, corpus),
+                     config=run_config(config, stage, seed, optimizer, corpus, start),
                      describe=stage.name, per_step=per_step, about_batch=lambda step: _sentences(corpus, stage, length, seed, step), **loop)
     return state["model"], log
 
-def run_config(config: ModelConfig, stage: Stage, seed: int, optimizer: str, corpus: Corpus) -> dict:
+def run_config(config: ModelConfig, stage: Stage, seed: int, optimizer: str, corpus: Corpus, start: str | None = None) -> dict:
     "What a run is, as its checkpoints and the model that it leaves say."
-    return dict(model=asdict(config), stage=asdict(stage), seed=seed, optimizer=optimizer, corpus=corpus.manifest["provenance"], tokenizer=corpus.manifest["tokenizer"],
+    return dict(model=asdict(config), stage=asdict(stage), seed=seed, optimizer=optimizer, start=start, corpus=corpus.manifest["provenance"], tokenizer=corpus.manifest["tokenizer"],
                 mixture={source.name: [len(source), weight] for source, weight in zip(corpus.sources, corpus.weights)})
 
 def _sentences(corpus, stage, length, seed, step):
@@ -321,17 +322,17 @@ def run_stage(profile: str, stage: str,
     laid = make_mesh(**mesh) if mesh else None
     if laid: check_mesh(laid, p.config, about)  # before a model is laid on it
     with jax.set_mesh(laid) if laid else nullcontext():
-        if start is None: model = jax.jit(lambda: Llama(p.config, jax.random.key(p.seed)))()
+        if start is None: model, begun = jax.jit(lambda: Llama(p.config, jax.random.key(p.seed)))(), None
         else:
             source = folder / start / "model" if start in BEFORE else start
             check_codes(noted_training(model_directory(source)), tokenizer, source)
-            model = load_model(source, accept=accept)
+            model, begun = load_model(source, accept=accept), weights_hash(model_directory(source))
         if replace(model.config, context=p.config.context) != p.config: raise ValueError(f"{start} holds another model than profile {profile}: {model.config}, not {p.config}")
-        model, log = train(longer(model, about.context(p.config.tokens_per_image)), corpus, about, folder / stage, seed=p.seed, **dict(evaluate=evaluate, evaluate_every=every, save_every=every) | options)
+        model, log = train(longer(model, about.context(p.config.tokens_per_image)), corpus, about, folder / stage, seed=p.seed, start=begun, **dict(evaluate=evaluate, evaluate_every=every, save_every=every) | options)
     if not log or log[-1]["step"] < about.steps: raise KeyboardInterrupt(f"stage {stage} was told to stop; its last step is saved: run it again to go on")
     model = collect(model, host=True)
     if jax.process_index() == 0:
-        trained = run_config(model.config, about, p.seed, options.get("optimizer", "adamw"), corpus)
+        trained = run_config(model.config, about, p.seed, options.get("optimizer", "adamw"), corpus, begun)
         save_model(model, folder / stage / "model", trained=training_note(trained, folder / stage, about.steps))
 
 # %% ../nbs/18_train.ipynb #a09e72de

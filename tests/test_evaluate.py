@@ -1,6 +1,7 @@
 "What the evaluation's notebooks cannot show: a run that is killed, Table 4 on trees of the real layouts, batches and devices, memory, and every bad input."
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -145,7 +146,14 @@ def test_the_pair_is_kept(data, pair, tmp_path):
     (tmp_path / "run/samples/00000.safetensors").unlink()
     again = evaluate("cityscapes-segmentation", *pair, tmp_path / "data", tmp_path / "run", samples=2, networks=STUBS, batch_size=2)
     assert again["mIoU"].value == first["mIoU"].value
-    with pytest.raises(FileNotFoundError, match="is asked with a pair from training"): evaluate("cityscapes-segmentation", *pair, tmp_path / "data", samples=2, networks=STUBS)
+    with pytest.raises(FileNotFoundError, match="is asked with a pair from training"): evaluate("cityscapes-segmentation", *pair, tmp_path / "data", tmp_path / "none", samples=2, networks=STUBS)
+    assert not (tmp_path / "none/protocol.json").exists(), "what was refused has taken the folder"
+    (tmp_path / "data/cityscapes/leftImg8bit/val").unlink()
+    shutil.copytree(data / "cityscapes/leftImg8bit/val", tmp_path / "data/cityscapes/leftImg8bit/val")
+    first_picture = min((tmp_path / "data/cityscapes/leftImg8bit/val").rglob("*.png"))
+    png(first_picture, np.full((H, W, 3), 7, np.uint8))
+    with pytest.raises(ValueError, match="holds samples of another evaluation .names_and_first_item: "):
+        evaluate("cityscapes-segmentation", *pair, tmp_path / "data", tmp_path / "run", samples=2, networks=STUBS, batch_size=2)
 
 
 # --- killed in the middle ---

@@ -14,11 +14,14 @@ import jax
 import numpy as np
 import pytest
 
+from lvm_lite.checkpoints import save_model
 from lvm_lite.corpus import Corpus, CorpusWriter
+from lvm_lite.files import weights_hash
 from lvm_lite.loop import read_log
 from lvm_lite.model import Llama
-from lvm_lite.settings import STAGES
-from lvm_lite.train import train
+from lvm_lite.settings import STAGES, load_profile
+from lvm_lite.tokenizer import load_tokenizer, tokenizer_hash
+from lvm_lite.train import run_stage, train
 from training import CONFIG, run, write_corpus
 
 here = Path(__file__).resolve().parent
@@ -168,3 +171,17 @@ def test_another_mixture_is_not_gone_on_with(tmp_path):
     go_on = lambda **weights: train(Llama(CONFIG, jax.random.key(0)), Corpus(tmp_path / "corpus", weights), stage, tmp_path / "run")
     go_on(a=1.0, b=1.0); go_on(a=1.0, b=1.0)
     with pytest.raises(ValueError, match="mixture.b: .*1.0.* there, .*3.0.* here"): go_on(a=1.0, b=3.0)
+
+
+def test_a_stage_that_was_begun_from_other_weights_is_not_gone_on_with(tmp_path, monkeypatch):
+    p = replace(load_profile("sample"), model="sample-xxs", stages=(replace(STAGES["finetune"], steps=2, batch_size=2, warmup_steps=0),))
+    monkeypatch.setattr("lvm_lite.train.load_profile", lambda name: p)
+    for name in ("corpus", "heldout"):
+        writer = CorpusWriter(tmp_path / "sample" / name, 1024, 1124, tokenizer_hash(load_tokenizer("sample")))
+        writer.write("edges", 0, np.random.default_rng(0).integers(0, 1024, (4, 1024)))
+        writer.close()
+    for seed in "01": save_model(Llama(p.config, jax.random.key(int(seed))), tmp_path / seed)
+    go_on = lambda start: run_stage("sample", "finetune", tmp_path / start, tmp_path, evaluate_every=0)
+    go_on("0"); go_on("0")
+    with pytest.raises(ValueError, match="start: .* there, .* here"): go_on("1")
+    assert json.loads((tmp_path / "sample/finetune/model/training.json").read_text())["start"] == weights_hash(tmp_path / "0")
