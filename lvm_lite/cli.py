@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['VERBS', 'JSON', 'DRY', 'DTYPE', 'ACCEPT', 'FIXTURES', 'MESH', 'KEEP', 'OPTIMIZER', 'PARTS', 'verb', 'argument',
-           'reproduce', 'verify', 'tokenize', 'weights', 'evaluate', 'selftest', 'generate', 'export', 'axes', 'train',
-           'budget', 'completion', 'parser', 'main']
+           'count', 'seed', 'reproduce', 'verify', 'tokenize', 'weights', 'evaluate', 'selftest', 'generate', 'export',
+           'axes', 'train', 'budget', 'completion', 'parser', 'main']
 
 # %% ../nbs/25_cli.ipynb #71a55fe4
 import argparse, json, os, re, sys
@@ -24,6 +24,16 @@ def argument(*names, **options):
     "A name or names and the options of `add_argument`, as `verb` takes them."
     return names, options
 
+def count(text: str) -> int:
+    "A number of things, as the type of an argument: at least 1."
+    if (n := int(text)) < 1: raise argparse.ArgumentTypeError(f"must be at least 1, not {n}")
+    return n
+
+def seed(text: str) -> int:
+    "A seed, as the type of an argument: JAX would cut a larger one to 32 bits."
+    if not 0 <= (n := int(text)) < 2**32: raise argparse.ArgumentTypeError(f"must be 0 to {2**32 - 1}, not {n}")
+    return n
+
 JSON, DRY = argument("--json", action="store_true", help="print the result as JSON"), argument("--dry-run", action="store_true", help="say what would be done, and stop")
 DTYPE = argument("--dtype", choices=("float32", "bfloat16", "float16"), help="of weights and cache; by default bfloat16 where the device has it, else float32")
 ACCEPT = argument("--accept", action="store_true", help="the condition in the model's card")
@@ -38,7 +48,7 @@ def _show(args, result, text: str):
       argument("--profile", default="sample", help="a section of settings.ini (sample)"),
       argument("--set", action="append", default=[], metavar="STEP.NAME=VALUE", dest="assignments", help="a parameter of one notebook; may be repeated"),
       argument("--force", action="store_true", help="run the steps even if nothing changed"),
-      argument("--jobs", type=int, default=1, metavar="N", help="steps at a time; more than 1 only without an accelerator, which one step fills (1)"),
+      argument("--jobs", type=count, default=1, metavar="N", help="steps at a time; more than 1 only without an accelerator, which one step fills (1)"),
       argument("--list", action="store_true", help="show the steps and what they need, and stop"), DRY, JSON)
 def reproduce(args) -> int:
     """Regenerate the tables and figures that are out of date.
@@ -82,8 +92,10 @@ def _function(text):
     from importlib import import_module
     module, _, name = text.partition(":")
     sys.path.insert(0, os.getcwd())
-    try: return getattr(import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as e: raise ValueError(f"{text} is no function that can be imported ({e}): write MODULE:FUNCTION") from None
+    try:
+        if not callable(found := getattr(import_module(module), name)): raise ValueError(f"it is a {type(found).__name__}")
+        return found
+    except (ImportError, AttributeError, SyntaxError, ValueError) as e: raise ValueError(f"{text} is no function that can be imported ({e}): write MODULE:FUNCTION") from None
     finally: sys.path.remove(os.getcwd())
 
 def _own(text: str) -> tuple[str, str, str]: # "segmentation=masks:mine"
@@ -96,14 +108,14 @@ def _own(text: str) -> tuple[str, str, str]: # "segmentation=masks:mine"
       argument("--out", default="runs/paper/corpus", help="the corpus: a directory, or a bucket such as gs://bucket/corpus (runs/paper/corpus)"),
       argument("--tokenizer", default="sample", help="what load_tokenizer takes: a directory, a file, or sample (sample)"),
       argument("--split", default="train", help="train, validation or test (train)"),
-      argument("--sentences", type=int, help="of each source, at most; by default all that it makes"),
-      argument("--images", type=int, default=16, help="in a sentence; 64 for the long-video stage (16)"),
+      argument("--sentences", type=count, help="of each source, at most; by default all that it makes"),
+      argument("--images", type=count, default=16, help="in a sentence; 64 for the long-video stage (16)"),
       argument("--annotations", action="append", default=[], metavar="SET:FIELD=FOLDER", help="what an annotator drew for a data set, e.g. imagenet:depth=drawn/depth; may be repeated"),
       argument("--annotator", action="append", default=[], metavar="NAME=MODULE:FUNCTION", help="what draws instead of DexiNed, Mask2Former or 'Depth Anything', images to images; may be repeated"),
       argument("--keep", metavar="MODULE:FUNCTION", help="a filter: given a scene or a clip, whether to use it"),
       argument("--on-error", default="skip", choices=("skip", "raise"), help="what becomes of an item that cannot be used (skip, and say so)"),
-      argument("--seed", type=int, default=0),
-      argument("--shard-size", type=int, default=1024, help="sentences a shard (1024)"),
+      argument("--seed", type=seed, default=0),
+      argument("--shard-size", type=count, default=1024, help="sentences a shard (1024)"),
       argument("--rank", default="0/1", metavar="I/N", help="make only every N-th shard, from the I-th (0/1)"),
       argument("--ray", type=int, default=0, metavar="ENCODERS", help="tokenise by Ray Data with so many encoders"),
       argument("--dry-run", action="store_true", help="count the sentences and stop"), JSON,
@@ -129,6 +141,7 @@ def tokenize(args) -> int:
     rank, ranks = _rank(args.rank)
     options = dict(size=tokenizer.config.resolution, keep=args.keep and _function(args.keep), on_error=args.on_error)
     works, left_out = [pretokenize.own_work(*_own(text), args.images, args.sentences, **options) for text in args.own], []
+    if (annotations or annotators) and works and not args.rows: raise ValueError("--annotations and --annotator are for rows of Table 3, and --own has none: name a ROW too, or leave them out")
     if args.rows or not works:
         of_rows, left_out = pretokenize.row_works(args.data, args.rows or None, args.images, args.sentences, split=args.split, annotations=annotations, annotators=annotators, **options)
         works += of_rows
@@ -180,13 +193,13 @@ def weights(args) -> int:
       argument("--data", default="data-sets", help="folder below which each data set lies in its own (data-sets)"),
       argument("--tokenizer", default="sample", help="what load_tokenizer takes (sample)"),
       argument("--out", help="the run's folder, where finished samples stay; another call goes on (runs/evaluate/PROTOCOL)"),
-      argument("--samples", type=int, help="fewer than the protocol has"),
-      argument("--seed", type=int, default=0, help="of the prompt's pair, of sampling and of a subset (0)"),
+      argument("--samples", type=count, help="fewer than the protocol has"),
+      argument("--seed", type=seed, default=0, help="of the prompt's pair, of sampling and of a subset (0)"),
       argument("--condition", default="mask", help="of imagenet-synthesis: mask, edge or depth (mask)"),
       argument("--annotations", metavar="FOLDER", help="of imagenet-synthesis: what a network drew, PNGs under the pictures' names"),
       argument("--annotator", metavar="MODULE:FUNCTION", help="of imagenet-synthesis: the network itself, (B, H, W, 3) uint8 to the same"),
       argument("--pictures", type=int, default=0, metavar="N", help="keep the first N samples as PNGs"),
-      argument("--batch-size", type=int, default=8, help="prompts at once, 1 to 32 (8)"),
+      argument("--batch-size", type=count, default=8, help="prompts at once, 1 to 32 (8)"),
       argument("--cache", help="folder where features that no model changes are kept for the next model"),
       argument("--rank", default="0/1", metavar="I/N", help="make only every N-th shard, from the I-th (0/1)"),
       argument("--list", action="store_true", help="show the protocols and stop"), DRY, JSON)
@@ -284,17 +297,21 @@ def _pictures(args) -> list:
     from lvm_lite.readers import read_image
     if sum(map(bool, (args.pictures, args.task, args.video))) != 1: raise ValueError("give pictures, or --task NAME, or --video FILE: one of the three")
     if args.pictures and len(args.pictures) % 2 == 0: raise ValueError(f"a prompt is pairs and a query, an odd number of pictures, not {len(args.pictures)}")
-    def read(path):
-        try: return read_image(path)
-        except ValueError as e: raise ValueError(f"{e}" if path in str(e) else f"{path}: {e}") from None
-    return [*map(read, args.pictures)]
+    return [_named(path, lambda: read_image(path)) for path in args.pictures]
+
+def _named(path: str, read):
+    "What `read()` gives; a fault is said with the path."
+    try: return read()
+    except ValueError as e: raise ValueError(f"{e}" if path in str(e) else f"{path}: {e}") from None
 
 def _asked(args, pictures: list, size: int):
     "What is asked, an `Asked`, in pictures of `size` x `size` pixels."
     from pathlib import Path
     from lvm_lite.playground import Asked, ask_pictures, ask_task
     from lvm_lite.readers import Take, read_video
-    if args.video: return Asked(read_video(args.video, Take(args.given, args.stride, size, args.fit if args.fit != "none" else "resize")).images, f"{args.given} frames of {Path(args.video).name}", 11)
+    if args.video:
+        clip = _named(args.video, lambda: read_video(args.video, Take(args.given, args.stride, size, args.fit if args.fit != "none" else "resize")))
+        return Asked(clip.images, f"{args.given} frames of {Path(args.video).name}", 11)
     if args.task: return ask_task(args.task, size, args.seed, args.pairs, args.level, args.given)
     for path, image in zip(args.pictures, pictures):
         if args.fit == "none" and image.shape[:2] != (size, size): raise ValueError(f"{path} has {image.shape[1]} x {image.shape[0]} pixels, the tokenizer {size} x {size}: say --fit resize or --fit crop")
@@ -307,23 +324,23 @@ def _asked(args, pictures: list, size: int):
       argument("--model", default="sample", help="a directory, an id on the Hub, or sample (sample)"),
       argument("--tokenizer", default="sample", help="a directory, a file, or sample (sample)"),
       argument("--out", default="generated", help="the directory for strip.png, the answers, the film and settings.json (generated)"),
-      argument("--frames", type=int, help="pictures to generate (1 after pairs, 11 after frames)"),
-      argument("--given", type=int, default=5, help="frames shown of a video (5)"),
-      argument("--stride", type=int, default=4, help="frames of the video from one shown to the next (4)"),
-      argument("--pairs", type=int, default=3, help="pairs shown of a task (3)"),
+      argument("--frames", type=count, help="pictures to generate (1 after pairs, 11 after frames)"),
+      argument("--given", type=count, default=5, help="frames shown of a video (5)"),
+      argument("--stride", type=count, default=4, help="frames of the video from one shown to the next (4)"),
+      argument("--pairs", type=count, default=3, help="pairs shown of a task (3)"),
       argument("--level", default="colour", help="of the sample world (colour)"),
       argument("--fit", default="none", choices=("none", "resize", "crop"), help="what to do with pictures of another size (none: refuse them; a video is resized)"),
-      argument("--samples", type=int, default=1, help="answers to draw (1)"),
-      argument("--seed", type=int, default=0),
+      argument("--samples", type=count, default=1, help="answers to draw (1)"),
+      argument("--seed", type=seed, default=0),
       argument("--temperature", type=float, default=1.0),
-      argument("--top-k", type=int, default=100, help="1 is greedy (100)"),
+      argument("--top-k", type=count, default=100, help="1 is greedy (100)"),
       argument("--top-p", type=float, default=1.0),
-      argument("--window", type=int, help="frames to go on from when the context is full, e.g. 15; by default such a request is refused"),
+      argument("--window", type=count, help="frames to go on from when the context is full, e.g. 15; by default such a request is refused"),
       DTYPE,
       argument("--weights", choices=("int8",), help="eight bits a weight"),
       argument("--cache", choices=("int8",), help="eight bits a key and value"),
       argument("--format", default="gif", choices=("gif", "mp4"), help="of the film (gif)"),
-      argument("--rate", type=int, default=4, help="frames a second of the film (4)"),
+      argument("--rate", type=count, default=4, help="frames a second of the film (4)"),
       ACCEPT, DRY, JSON)
 def generate(args) -> int:
     """Continue pictures: answer a query as pairs show, or go on with a video.
@@ -339,7 +356,6 @@ def generate(args) -> int:
     from lvm_lite.model import compute_dtype
     from lvm_lite.playground import check_film, write_film
     from lvm_lite.tokenizer import load_tokenizer
-    if args.samples < 1: raise ValueError(f"--samples must be at least 1, not {args.samples}")
     pictures = _pictures(args)
     tokenizer = load_tokenizer(args.tokenizer)
     asked, N = _asked(args, pictures, tokenizer.config.resolution), tokenizer.config.tokens_per_image
@@ -353,12 +369,12 @@ def generate(args) -> int:
     model = load_model(args.model, args.dtype or compute_dtype(), accept=args.accept)
     check_pair(model, tokenizer, args.model)
     codes, out = tokenizer.encode(images).reshape(1, -1), Path(args.out)
+    out.mkdir(parents=True, exist_ok=True)
     told = lambda number, _: print(f"frame {number + 1} of {frames}", file=sys.stderr)
     new = generate(serve(model, args.dtype, args.weights, args.cache, release=True), np.repeat(codes, args.samples, 0), frames * model.config.tokens_per_image, key=jax.random.key(args.seed),
                    temperature=args.temperature, top_k=args.top_k, top_p=args.top_p, window=args.window, on_frame=told)
     answers = tokenizer.decode(np.asarray(new).reshape(args.samples * frames, -1)).reshape(args.samples, frames, *images.shape[1:])
     answers = np.stack([[as_uint8(image) for image in row] for row in answers])
-    out.mkdir(parents=True, exist_ok=True)
     caption = f"{what}; {Path(args.model).name}, top-k {args.top_k}, temperature {args.temperature:g}, seed {args.seed}"
     with atomic_write(out / "strip.png") as path: grid([[*images, *row] for row in answers], list(range(len(images), len(images) + frames)), caption=caption).savefig(path, metadata={"Software": None})
     from PIL import Image
@@ -408,7 +424,7 @@ def axes(text: str) -> dict[str, int]: # "data=8,fsdp=32"
 MESH = argument("--mesh", metavar="AXIS=N,…", help="devices along data, fsdp, tensor and seq; -1 is what is left")
 KEEP = argument("--keep", choices=("all", "products", "attention", "stream"), help="what a block keeps for the way back; by default what fits")
 OPTIMIZER = argument("--optimizer", default="adamw", choices=("adamw", "adafactor"), help="adamw, the paper's, or adafactor for less memory (adamw)")
-PARTS = argument("--accumulation", type=int, metavar="PARTS", help="parts that a batch is worked through in, one after the other; by default as few as a device holds")
+PARTS = argument("--accumulation", type=count, metavar="PARTS", help="parts that a batch is worked through in, one after the other; by default as few as a device holds")
 
 # %% ../nbs/25_cli.ipynb #10719d62
 @verb(argument("stage", help="pretrain, finetune or long_video"),
@@ -416,7 +432,7 @@ PARTS = argument("--accumulation", type=int, metavar="PARTS", help="parts that a
       argument("--from", dest="start", metavar="STAGE|DIR", help="the stage or the Hugging Face directory to begin with; by default the stage before"),
       argument("--root", default="runs", help="where the profile's corpora lie and the results go (runs)"), MESH, PARTS, OPTIMIZER, KEEP,
       argument("--attention", choices=("blockwise", "cudnn", "splash"), help="the kernel; by default what suits the device"), ACCEPT,
-      argument("--save-every", type=int, metavar="STEPS", help="steps between checkpoints; by default a third of the stage, at most 1000"),
+      argument("--save-every", type=count, metavar="STEPS", help="steps between checkpoints; by default a third of the stage, at most 1000"),
       argument("--evaluate-every", type=int, metavar="STEPS", help="steps between held-out losses and pictures; by default a third of the stage, at most 1000"),
       argument("--tensorboard", action="store_true", help="log for TensorBoard too"),
       argument("--dry-run", action="store_true", help="say what a step needs on this machine, and stop"), JSON)
@@ -450,14 +466,18 @@ def budget(args) -> int:
     """Compile the real training step for a machine and say what a device needs: bytes, FLOPs, days. Exit code 1 if it does not fit.
 
     example: lvm-lite budget sample-xs finetune --topology cpu:2 --mesh fsdp=2"""
-    platform, _, count = args.topology.partition(":")
+    platform, _, number = args.topology.partition(":")
     if platform != "gpu": os.environ.setdefault("JAX_PLATFORMS", "cpu")  # only the compiler is wanted
-    if platform == "cpu" and count.isdecimal(): os.environ.setdefault("XLA_FLAGS", f"--xla_force_host_platform_device_count={count}")
+    if platform in ("cpu", "gpu") and not re.fullmatch(r"\d*", number): raise ValueError(f"--topology {args.topology}: write {platform}:N, such as {platform}:8")
+    if platform == "cpu" and number: os.environ.setdefault("XLA_FLAGS", f"--xla_force_host_platform_device_count={number}")
     from dataclasses import asdict
     from lvm_lite.settings import MODELS, STAGES, lookup
     from lvm_lite.train import budget as ask
     lookup(MODELS, args.size, "model"), lookup(STAGES, args.stage, "stage")
-    found = ask(args.size, args.stage, args.topology, axes(args.mesh) if args.mesh else None, keep=args.keep, accumulation=args.accumulation, optimizer=args.optimizer, utilisation=args.utilisation)
+    try: found = ask(args.size, args.stage, args.topology, axes(args.mesh) if args.mesh else None, keep=args.keep, accumulation=args.accumulation, optimizer=args.optimizer, utilisation=args.utilisation)
+    except RuntimeError as e:
+        if "Unknown backend" not in str(e): raise
+        raise ValueError(f"--topology {args.topology}: there is no GPU here; a TPU need not be here, such as v3:16x8") from None
     _show(args, asdict(found) | dict(fits=found.fits), str(found))
     return 0 if found.fits else 1
 
@@ -508,5 +528,5 @@ def main(argv: list[str] | None = None # the command line's by default
     args = parser().parse_args(argv)
     try: return VERBS[args.verb][0](args)
     except (ValueError, FileNotFoundError) as e: print(f"lvm-lite {args.verb}: {e}", file=sys.stderr); return 2
-    except (OSError, FloatingPointError) as e: print(f"lvm-lite {args.verb}: {e}", file=sys.stderr); return 1
+    except (OSError, FloatingPointError, MemoryError) as e: print(f"lvm-lite {args.verb}: {e}", file=sys.stderr); return 1
     except KeyboardInterrupt: print(f"lvm-lite {args.verb}: interrupted; run it again to go on", file=sys.stderr); return 130

@@ -54,7 +54,8 @@ class CorpusWriter:
 
     def done(self) -> set[tuple[str, int]]:
         "All shards that were written, whole: (source, number)."
-        return {(m[1], int(m[2])) for name in sizes(self.path) if (m := re.fullmatch(r"([^/]+)/(\d+)\.json", name))}
+        there = sizes(self.path)
+        return {(m[1], int(m[2])) for name in there if (m := re.fullmatch(r"([^/]+)/(\d+)\.json", name)) and f"{name[:-5]}.u16" in there}
 
     def write(self,
               source: str,
@@ -167,6 +168,7 @@ class Corpus:
         self.length, self.vocab_size = m["length"], m["vocab_size"]
         weights = {k: 1.0 for k in m["sources"]} if (by_size := weights is None) else weights
         if unknown := set(weights) - set(m["sources"]): raise ValueError(f"{self.path} has no sources {sorted(unknown)}; it has {', '.join(m['sources'])}")
+        if none := [k for k, w in weights.items() if not 0 < w < np.inf]: raise ValueError(f"{self.path}: source {none[0]} has the weight {weights[none[0]]}; weights are above 0, and a source that is not wanted is left out")
         self._shards = [shard for name in weights for shard in m["sources"][name]]
         self._ends, self._maps = np.cumsum([0] + [s["records"] for s in self._shards]), {}  # shard s has the records _ends[s] … _ends[s + 1] - 1
         ends = self._ends[np.cumsum([0] + [len(m["sources"][name]) for name in weights])].tolist()

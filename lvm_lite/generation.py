@@ -305,7 +305,7 @@ def generate(model: Llama | Served,
 
     Raises a `ValueError` for an empty prompt, part of a picture, ids outside the vocabulary, more tokens than the context, `temperature`, `top_k`, `top_p` or `piece` out of range."""
     config = model.config
-    if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key): raise ValueError(f"key is made by jax.random.key, not an array of {key.dtype}")
+    if not jnp.issubdtype(getattr(key, "dtype", None), jax.dtypes.prng_key): raise ValueError(f"key is made by jax.random.key, and is no {getattr(key, 'dtype', type(key).__name__)}")
     tokens, lengths = _rows(prompt, config, whole_frames)
     before, B = 0 if shared is None else len(shared.tokens), len(tokens)
     check_request(config, lengths, n, before, np.empty(key.shape or B), temperature, top_k, top_p, window)

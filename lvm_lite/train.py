@@ -189,10 +189,11 @@ def train(model: Llama,                # fresh, or from the stage before; it is 
     device = jax.local_devices()[0]  # another process's does not say how much memory it has
     memory = device_memory(device)
     if jax.process_count() > 1: memory = float(process_allgather(np.float32(memory)).min())  # one plan for all
+    if attention == "cudnn" and device.platform != "gpu": raise ValueError(f"attention 'cudnn' is for GPUs, and this is a {device.device_kind}: leave it out, or take 'blockwise'")
     accumulation, compute, needed = _plan(config, stage, shape, accumulation, compute, optimizer, device, memory, keep, attention)
     if needed > memory: warnings.warn(f"a step of {stage.name} is estimated to need {needed / 1e9:.1f} GB of a device's {memory / 1e9:.1f} GB: `lvm-lite budget` asks the compiler; more devices along fsdp, or adafactor, need less")
     if corpus.vocab_size > config.vocab_size: raise ValueError(f"{corpus.path} has a vocabulary of {corpus.vocab_size}, the model of {config.vocab_size}")
-    if stage.batch_size % accumulation: raise ValueError(f"a batch of {stage.batch_size} is not divisible into {accumulation} parts")
+    if accumulation < 1 or stage.batch_size % accumulation: raise ValueError(f"a batch of {stage.batch_size} is not divisible into {accumulation} parts")
     if not mesh.empty: check_mesh(mesh, config, stage, accumulation)
     corpus.batch(0, 1, length)  # refuses a length that the records do not have, before anything is compiled
     peak = _of_kind(PEAK, device)
@@ -307,10 +308,11 @@ def run_stage(profile: str, stage: str,
               accept: bool = False,            # the condition in the card of the model to begin with
               **options,                       # of `train`
              ):
-    "Train one stage of a profile into `root/profile/stage`. Raises `ValueError` for a model of another configuration or tokenizer, and `KeyboardInterrupt` when it was told to stop."
+    "Train one stage of a profile into `root/profile/stage`. Raises `ValueError` for a model of another configuration or tokenizer, `FileNotFoundError` where a corpus is missing, and `KeyboardInterrupt` when it was told to stop."
     p, folder = load_profile(profile), Path(root) / profile
     tokenizer, about = load_tokenizer(p.tokenizer), p.stage(stage)
-    corpus, heldout = stage_corpora(folder, about, tokenizer_hash(tokenizer))
+    try: corpus, heldout = stage_corpora(folder, about, tokenizer_hash(tokenizer))
+    except FileNotFoundError as e: raise FileNotFoundError(f"{e}; pretokenize.make_corpora({profile!r}, {str(root)!r}, {about.images}) makes it, or says what does") from None
     start, every = start or BEFORE[stage], max(1, min(1000, about.steps // 3))
     if mesh is None and jax.process_count() > 1: mesh = default_mesh(p.config, about, jax.device_count())
 
@@ -328,8 +330,8 @@ def run_stage(profile: str, stage: str,
             check_codes(noted_training(model_directory(source)), tokenizer, source)
             model, begun = load_model(source, accept=accept), weights_hash(model_directory(source))
         if replace(model.config, context=p.config.context) != p.config: raise ValueError(f"{start} holds another model than profile {profile}: {model.config}, not {p.config}")
-        model, log = train(longer(model, about.context(p.config.tokens_per_image)), corpus, about, folder / stage, seed=p.seed, start=begun, **dict(evaluate=evaluate, evaluate_every=every, save_every=every) | options)
-    if not log or log[-1]["step"] < about.steps: raise KeyboardInterrupt(f"stage {stage} was told to stop; its last step is saved: run it again to go on")
+        model, _ = train(longer(model, about.context(p.config.tokens_per_image)), corpus, about, folder / stage, seed=p.seed, start=begun, **dict(evaluate=evaluate, evaluate_every=every, save_every=every) | options)
+    if not (folder / stage / f"checkpoints/{about.steps}").is_dir(): raise KeyboardInterrupt(f"stage {stage} was told to stop; its last step is saved: run it again to go on")
     model = collect(model, host=True)
     if jax.process_index() == 0:
         trained = run_config(model.config, about, p.seed, options.get("optimizer", "adamw"), corpus, begun)

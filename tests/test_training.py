@@ -176,12 +176,15 @@ def test_another_mixture_is_not_gone_on_with(tmp_path):
 def test_a_stage_that_was_begun_from_other_weights_is_not_gone_on_with(tmp_path, monkeypatch):
     p = replace(load_profile("sample"), model="sample-xxs", stages=(replace(STAGES["finetune"], steps=2, batch_size=2, warmup_steps=0),))
     monkeypatch.setattr("lvm_lite.train.load_profile", lambda name: p)
+    with pytest.raises(FileNotFoundError, match="no corpus was finished here; pretokenize.make_corpora"): run_stage("sample", "finetune", root=tmp_path)
     for name in ("corpus", "heldout"):
         writer = CorpusWriter(tmp_path / "sample" / name, 1024, 1124, tokenizer_hash(load_tokenizer("sample")))
         writer.write("edges", 0, np.random.default_rng(0).integers(0, 1024, (4, 1024)))
         writer.close()
     for seed in "01": save_model(Llama(p.config, jax.random.key(int(seed))), tmp_path / seed)
     go_on = lambda start: run_stage("sample", "finetune", tmp_path / start, tmp_path, evaluate_every=0)
-    go_on("0"); go_on("0")
+    go_on("0")
+    (tmp_path / "sample/finetune/log.jsonl").unlink()
+    go_on("0")
     with pytest.raises(ValueError, match="start: .* there, .* here"): go_on("1")
     assert json.loads((tmp_path / "sample/finetune/model/training.json").read_text())["start"] == weights_hash(tmp_path / "0")
