@@ -174,13 +174,13 @@ def rows_have_keys(value, where, *keys: str) -> list:
 
 def read_json(path: str | Path, # of a file, gzipped where its name ends in gz
               *keys: str,       # that it must have, or each row of a list
-              kind: type = dict # list: a list of objects
+              kind: type | None = dict # list: a list of objects; None: anything
              ):
-    "The object in a JSON file. Raises a `ValueError` that names a file that is not whole, or holds something else, and `FileNotFoundError` where there is none."
+    "The object in a JSON file, or what `kind` says. Raises a `ValueError` that names a file that is not whole, or holds something else, and `FileNotFoundError` where there is none."
     try:
         with (gzip.open if str(path).endswith("gz") else open)(path, "rb") as f: value = json.loads(f.read())
     except (ValueError, EOFError, zlib.error, gzip.BadGzipFile) as e: raise ValueError(f"{path} is no whole JSON ({e}): copy or download it again") from None
-    return (rows_have_keys if kind is list else has_keys)(value, path, *keys)
+    return value if kind is None else (rows_have_keys if kind is list else has_keys)(value, path, *keys)
 
 # %% ../nbs/03_files.ipynb #00a0e244
 def write_safetensors(path: str | Path,
