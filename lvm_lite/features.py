@@ -409,7 +409,7 @@ def read_network(name: str, file: str | Path) -> dict[str, np.ndarray]:
 def _arrays(file) -> dict:
     try:
         with np.load(file, allow_pickle=False) as z: return dict(z)
-    except (EOFError, ValueError, zipfile.BadZipFile, zlib.error) as e: raise ValueError(f"{file} is not a whole .npz file ({e}): copy or download it again") from None
+    except (EOFError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error) as e: raise ValueError(f"{file} is not a whole .npz file ({e}): copy or download it again") from None
 
 def _read(name, file) -> dict:
     if file.suffix == ".safetensors": return read_safetensors(file)
