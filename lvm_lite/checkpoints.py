@@ -21,7 +21,7 @@ import yaml
 from flax import nnx
 from safetensors import safe_open
 
-from .files import atomic_write, read_weights, write_safetensors
+from .files import atomic_write, has_keys, read_json, read_weights, write_safetensors
 from .loop import read_log
 from .mesh import collect, global_array, layout
 from .model import Llama, abstract_model, block_weights, count_parameters
@@ -41,7 +41,7 @@ def config_to_json(config: ModelConfig, dtype="float32") -> dict:
 _LVM = 8292  # LVM's vocabulary: 8192 codes and 100 special ids
 
 def config_from_json(j: dict, source: str = "config.json") -> ModelConfig:
-    "The sizes in a `config.json`; raises a `ValueError` for another architecture or vocabulary, or a variant of Llama that this code is not."
+    "The sizes in a `config.json`; raises a `ValueError` for another architecture or vocabulary, sizes that make no model, or a variant of Llama that this code is not."
     if j.get("model_type") != "llama": raise ValueError(f"{source}: model_type is {j.get('model_type')!r}, not 'llama'")
     rope = j.get("rope_parameters") or {}
     j = dict(rope_theta=rope.get("rope_theta", 1e4)) | j
@@ -53,14 +53,14 @@ def config_from_json(j: dict, source: str = "config.json") -> ModelConfig:
     if "codebook_size" not in j and j["vocab_size"] != _LVM:
         raise ValueError(f"{source} has a vocabulary of {j['vocab_size']} and does not say how many of these are picture codes, as LVM's {_LVM} would: "
                          "add codebook_size and tokens_per_image to it, if this is a model of pictures")
-    return ModelConfig(**{ours: j[theirs] for theirs, ours in _CONFIG.items() if theirs in j})
+    try: return ModelConfig(**{ours: j[theirs] for theirs, ours in _CONFIG.items() if theirs in j})
+    except ValueError as e: raise ValueError(f"{source}: {e}") from None
 
 def read_config(directory: Path) -> ModelConfig:
-    "The sizes of the model in a directory. Raises `FileNotFoundError` without its config.json, and `ValueError` as `config_from_json` does."
+    "The sizes of the model in a directory. Raises `FileNotFoundError` without its config.json, and `ValueError` as `files.read_json` and `config_from_json` do."
     path = directory / "config.json"
     if not path.exists(): raise FileNotFoundError(f"{directory} has no config.json: it is no model directory")
-    try: return config_from_json(json.loads(path.read_text()), str(path))
-    except json.JSONDecodeError as e: raise ValueError(f"{path} is no JSON ({e}): copy or download it again") from None
+    return config_from_json(read_json(path), str(path))
 
 # %% ../nbs/17_checkpoints.ipynb #c9c03207
 _BLOCK = {"self_attn.q_proj": "query", "self_attn.k_proj": "key", "self_attn.v_proj": "value", "self_attn.o_proj": "out", "mlp.gate_proj": "gate",
@@ -157,7 +157,7 @@ def _weight_files(directory: Path) -> list[Path]:
         if (directory / stem).exists(): return [directory / stem]
         index = directory / f"{stem}.index.json"
         if index.exists():
-            files = [directory / f for f in sorted(set(json.loads(index.read_text())["weight_map"].values()))]
+            files = [directory / f for f in sorted(set(has_keys(read_json(index, "weight_map")["weight_map"], f"{index}: weight_map").values()))]
             if lost := [f.name for f in files if not f.exists()]: raise FileNotFoundError(f"{directory} lacks the shards {', '.join(lost)} that its index names")
             return files
     raise FileNotFoundError(f"{directory} has no model.safetensors and no pytorch_model.bin")
@@ -311,9 +311,9 @@ def training_note(trained: dict,    # the configuration of a run
     return trained | dict(step=step) | (dict(minutes=sum(line["seconds"] for line in log if line["step"] <= step) / 60) if log else {})
 
 def noted_training(directory: Path) -> dict:
-    "What was noted of a model's training when it was saved, empty where nothing was."
+    "What was noted of a model's training when it was saved, empty where nothing was. Raises `ValueError` for a note that is damaged."
     file = directory / "training.json"
-    return json.loads(file.read_text()) if file.exists() else {}
+    return read_json(file) if file.exists() else {}
 
 def check_codes(trained: dict, tokenizer, source: str | Path):
     "Raises a `ValueError` if the training that was noted of `source` had the codes of another tokenizer."
@@ -330,12 +330,13 @@ def export(run: str | Path,             # the directory of a training run, or of
            condition: str | None = None, # what whoever loads the model has to accept
            accept: bool = False,        # the condition in the card of a model
           ) -> Path:
-    "Write a directory that stands alone: model, tokenizer, what trained it, and a card. Raises `ValueError` for a tokenizer that the model was not trained with, or a condition that was not accepted, and a directory that holds something else."
+    "Write a directory that stands alone: model, tokenizer, what trained it, and a card. Raises `ValueError` for a tokenizer that the model was not trained with, a condition that was not accepted, a file in place of the tokenizer's directory, and a directory that holds something else."
     from lvm_lite.tokenizer import load_tokenizer
     target, source = Path(directory).resolve(), Path(run).resolve()
     if source.exists() and (target == source or target in source.parents): raise ValueError(f"{directory} is or holds {run}, which is exported: name another directory")
     if target.is_file() or target.is_dir() and any(target.iterdir()) and not (target / "config.json").exists(): raise ValueError(f"{directory} is no earlier export and is not replaced: name another directory")
     tokenizer_directory = None if tokenizer is None else data_path("tokenizer") if str(tokenizer) == "sample" else Path(tokenizer)
+    if tokenizer_directory and tokenizer_directory.is_file(): raise ValueError(f"{tokenizer} is a file: name the directory of the tokenizer, with its weights and config.json, which goes along as a whole")
     if (Path(run) / "checkpoints").exists(): model, trained, step = read_checkpoint(run, step)
     else:
         there = model_directory(run)

@@ -7,7 +7,7 @@ __all__ = ['RESIZE', 'NETWORKS', 'RELEASES', 'Unit', 'Inception', 'I3D', 'C3D', 
            'read_network', 'cache_directory', 'weights_path', 'Release', 'fetch_weights', 'load_features']
 
 # %% ../nbs/09_features.ipynb #633afce4
-import importlib.util, math, os, subprocess, sys, tarfile, tempfile, urllib.request, zipfile
+import importlib.util, math, os, subprocess, sys, tarfile, tempfile, urllib.request, zipfile, zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +19,7 @@ from flax.serialization import msgpack_restore
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
 
-from .files import read_metadata, read_pickle, read_safetensors, read_torch, sha256, write_safetensors
+from .files import has_keys, read_metadata, read_pickle, read_safetensors, read_torch, sha256, write_safetensors
 from .settings import lookup
 
 # %% ../nbs/09_features.ipynb #3336bd7e
@@ -392,25 +392,33 @@ def _from_flax(tree: dict, name: str) -> dict:
 # %% ../nbs/09_features.ipynb #0d78229d
 def read_network(name: str, file: str | Path) -> dict[str, np.ndarray]:
     """The weights of a feature network from any of the formats that it is published in: `UNIT.weight`, `UNIT.bias`, `classifier.weight`, `classifier.bias`, `mean`. Raises `FileNotFoundError`,
-    and `ValueError` where the file holds another network."""
+    and `ValueError` where the file is not whole or holds another network."""
     about, file = lookup(NETWORKS, name, "feature network"), Path(file)
     if not file.is_file(): raise FileNotFoundError(f"{file}: no such file")
     try: out = _read(name, file)
     except (KeyError, IndexError, TypeError, AttributeError) as e: raise ValueError(f"{file} does not hold the weights of {about.title}: {'it has no ' * isinstance(e, KeyError)}{e}") from None
+    except (EOFError, ValueError, zipfile.BadZipFile, zlib.error) as e:
+        if file.name in str(e) or "mean2.npz" in str(e): raise
+        raise ValueError(f"{file} is not a whole file of weights ({e}): copy or download it again") from None
     want = {f"{unit}.weight": shape for unit, shape in _units(about.module).items()}
     wrong = [f"{k} {np.shape(out.get(k))} instead of {shape}" for k, shape in want.items() if np.shape(out.get(k)) != shape]
     if wrong: raise ValueError(f"{file} does not hold the weights of {about.title}: {', '.join(wrong[:3])}" + (f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""))
     if not all(np.isfinite(a).all() for a in out.values()): raise ValueError(f"{file}: weights of {about.title} with NaN or infinity")
     return out
 
+def _arrays(file) -> dict:
+    try:
+        with np.load(file, allow_pickle=False) as z: return dict(z)
+    except (EOFError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error) as e: raise ValueError(f"{file} is not a whole .npz file ({e}): copy or download it again") from None
+
 def _read(name, file) -> dict:
     if file.suffix == ".safetensors": return read_safetensors(file)
     if file.suffix == ".npz":
-        with np.load(file, allow_pickle=False) as z: w = dict(z)
+        w = _arrays(file)
         beside = file.with_name("mean2.npz")
         if "mean" not in w:
             if not beside.exists(): raise FileNotFoundError(f"{beside}: no such file. {file.name} is used with the mean clip of that name, which is published with it")
-            with np.load(beside, allow_pickle=False) as z: w["mean"] = z["mean"]
+            w["mean"] = has_keys(_arrays(beside), beside, "mean")["mean"]
         units = _from_chainer(w, name)
     elif file.suffix == ".flax": units = _from_flax(msgpack_restore(file.read_bytes()), name)
     elif file.suffix == ".ckpt": units = _from_linen(read_pickle(file), name)

@@ -7,7 +7,7 @@ __all__ = ['RED', 'KEYS', 'generated_mask', 'as_uint8', 'grid', 'to_array', 'cur
            'save_figure', 'read_figure']
 
 # %% ../nbs/21_figures.ipynb #048d39b8
-import json, os, platform, subprocess, time
+import os, platform, subprocess, time
 from importlib.metadata import version
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from .files import atomic_write, json_text, weights_hash
+from .files import atomic_write, json_text, read_json, weights_hash
 from .settings import checkout
 
 # %% ../nbs/21_figures.ipynb #023230ec
@@ -39,13 +39,16 @@ def generated_mask(generated, rows: int, columns: int) -> np.ndarray:
 
 # %% ../nbs/21_figures.ipynb #1113de4d
 def as_uint8(image) -> np.ndarray: # (H, W, 3) or (H, W), uint8 or float in [0, 1] -> (H, W, 3) uint8
-    "An image as RGB bytes; raises `ValueError` for other types and shapes."
+    "An image as RGB bytes; raises `ValueError` for other types, shapes and ranges."
     image = np.asarray(image)
     if image.ndim == 2: image = np.repeat(image[..., None], 3, -1)
     if image.ndim != 3 or image.shape[-1] != 3: raise ValueError(f"an image has shape (H, W, 3) or (H, W), not {image.shape}")
     if image.dtype == np.uint8: return image
     if image.dtype.kind != "f" and image.dtype.name != "bfloat16": raise ValueError(f"an image is uint8 or float in [0, 1], not {image.dtype}")
-    return (image.astype(np.float32).clip(0, 1) * 255 + 0.5).astype(np.uint8)
+    image = image.astype(np.float32)
+    low, high = image.min(initial=0), image.max(initial=1)
+    if not -1e-5 <= low <= high <= 1 + 1e-5: raise ValueError(f"a float image lies in [0, 1], and this one reaches from {low:.4g} to {high:.4g}: scale it, clip it, or pass uint8")
+    return (image.clip(0, 1) * 255 + 0.5).astype(np.uint8)
 
 # %% ../nbs/21_figures.ipynb #6022055f
 def grid(rows,              # rows of images, each (H, W, 3) or (H, W), uint8 or float in [0, 1]; None leaves a gap
@@ -206,9 +209,9 @@ def save_figure(name: str,          # "fig03": figures/fig03.png and figures/fig
 KEYS = ("name", "profile", "seed", "parameters", "protocol", "numbers", "weights", "commit", "versions", "device", "seconds")
 
 def read_figure(path: str | Path) -> dict: # figures/NAME.json
-    "The record beside a figure; raises `ValueError` that names missing keys, and `FileNotFoundError` without its picture."
+    "The record beside a figure; raises `ValueError` that names missing keys or a damaged file, and `FileNotFoundError` without its picture."
     path = Path(path)
-    record = json.loads(path.read_text(encoding="utf-8"))
+    record = read_json(path)
     if missing := [k for k in KEYS if k not in record]: raise ValueError(f"{path.name} lacks {', '.join(missing)}: numbers without provenance cannot be compared")
     if not path.with_suffix(".png").exists(): raise FileNotFoundError(f"{path.name} has no picture {path.stem}.png beside it")
     return record

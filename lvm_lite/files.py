@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['atomic_write', 'sha256', 'is_remote', 'weights_hash', 'exists', 'write_bytes', 'sizes', 'read_ranges', 'copy_file',
-           'differences', 'json_text', 'write_safetensors', 'read_safetensors', 'read_metadata', 'read_torch',
-           'read_pickle', 'read_weights']
+           'differences', 'json_text', 'has_keys', 'rows_have_keys', 'read_json', 'write_safetensors',
+           'read_safetensors', 'read_metadata', 'read_torch', 'read_pickle', 'read_weights']
 
 # %% ../nbs/03_files.ipynb #2a6c5fc0
-import collections, hashlib, io, json, math, os, pickle, shutil, uuid, zipfile
+import collections, gzip, hashlib, io, json, math, os, pickle, shutil, uuid, zipfile, zlib
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -167,6 +167,29 @@ def _plain(x):
 def json_text(data) -> str:
     "Numbers, arrays, paths and containers as indented JSON; what is not finite is null."
     return json.dumps(_plain(data), indent=1, allow_nan=False, ensure_ascii=False)
+
+# %% ../nbs/03_files.ipynb #728ca09e
+def has_keys(value, where, *keys: str) -> dict:
+    "`value`, which must be a JSON object with `keys`; a `ValueError` says `where` another stands, or what it lacks."
+    if not isinstance(value, dict): raise ValueError(f"{where} holds a {type(value).__name__}, not an object" + f" with {', '.join(keys)}" * bool(keys))
+    if missing := [k for k in keys if k not in value]: raise ValueError(f"{where} lacks {', '.join(missing)}; it has {', '.join(list(value)[:20]) or 'nothing'}")
+    return value
+
+def rows_have_keys(value, where, *keys: str) -> list:
+    "`value`, which must be a list of JSON objects with `keys`; a `ValueError` names the first row that is none."
+    if not isinstance(value, list): raise ValueError(f"{where} holds a {type(value).__name__}, not a list")
+    for i, row in enumerate(value): has_keys(row, f"{where}, row {i}", *keys)
+    return value
+
+def read_json(path: str | Path, # of a file, gzipped where its name ends in gz
+              *keys: str,       # that it must have, or each row of a list
+              kind: type | None = dict # list: a list of objects; None: anything
+             ):
+    "The object in a JSON file, or what `kind` says. Raises a `ValueError` that names a file that is not whole, or holds something else, and `FileNotFoundError` where there is none."
+    try:
+        with (gzip.open if str(path).endswith("gz") else open)(path, "rb") as f: value = json.loads(f.read())
+    except (ValueError, EOFError, zlib.error, gzip.BadGzipFile) as e: raise ValueError(f"{path} is no whole JSON ({e}): copy or download it again") from None
+    return value if kind is None else (rows_have_keys if kind is list else has_keys)(value, path, *keys)
 
 # %% ../nbs/03_files.ipynb #00a0e244
 def write_safetensors(path: str | Path,

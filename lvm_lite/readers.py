@@ -4,25 +4,27 @@
 
 # %% auto #0
 __all__ = ['FITS', 'PICTURES', 'VIDEOS', 'ANNOTATION_READERS', 'read_image', 'read_numbers', 'fit_scene', 'Take', 'read_video',
-           'stack_scenes', 'renumber', 'Listing', 'pictures', 'read_picture', 'list_text', 'column', 'keys', 'videos',
-           'frame_folders', 'coco', 'translate', 'tars', 'TarNames', 'is_hub', 'load_hub', 'hub', 'read_row']
+           'stack_scenes', 'renumber', 'Listing', 'pictures', 'read_picture', 'list_path', 'list_text', 'list_rows',
+           'column', 'keys', 'videos', 'frame_folders', 'coco', 'translate', 'tars', 'TarNames', 'is_hub', 'load_hub',
+           'hub', 'read_row']
 
 # %% ../nbs/05_readers.ipynb #1344cc75
-import csv, io, json, os, re, tarfile, warnings
+import csv, io, os, re, struct, tarfile, warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
-from .settings import lookup
+from .files import read_json, rows_have_keys
+from .settings import at_least_one, lookup
 from .world import Clip, Scene
 
 # %% ../nbs/05_readers.ipynb #1fb354a1
 def _open(file) -> Image.Image:
-    "The picture in a path, in bytes or in a binary file, decoded."
+    "The picture in a path, in bytes or in a binary file, decoded and upright."
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -33,10 +35,12 @@ def _open(file) -> Image.Image:
     except Image.UnidentifiedImageError: raise ValueError("not a whole picture (of no known format)") from None
     except Exception as e: raise ValueError(f"not a whole picture ({e})") from None  # each format's decoder has its own
     if image.mode == "F": raise ValueError("holds fractions: write whole numbers of 8 or 16 bits")
+    try: ImageOps.exif_transpose(image, in_place=True)
+    except (SyntaxError, TypeError, ValueError, struct.error): pass  # a damaged EXIF block is no fault of the picture
     return image
 
 def read_image(file) -> np.ndarray: # a path, bytes or a binary file
-    "The picture, (H, W, 3) uint8: alpha over white, CMYK, grey and palettes as RGB. An unreadable one raises a `ValueError`."
+    "The picture, (H, W, 3) uint8, upright: alpha over white, CMYK, grey and palettes as RGB. An unreadable one raises a `ValueError`."
     image = _open(file)
     if image.mode.startswith("I;16") or image.mode == "I" and np.asarray(image).max() > 255: return np.repeat((np.asarray(image) >> 8).astype(np.uint8)[..., None], 3, -1)
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
@@ -93,9 +97,7 @@ class Take:
     size: int = 256
     fit: str = "resize"
 
-    def __post_init__(self):
-        for name in ("frames", "stride", "size"):
-            if getattr(self, name) < 1: raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+    def __post_init__(self): at_least_one(self, "frames", "stride", "size")
 
     def __call__(self, scene: Scene) -> Scene: return fit_scene(scene, self.size, self.fit)
 
@@ -114,7 +116,7 @@ def read_video(file,                 # a path, bytes or a binary file
     except ImportError: raise ValueError("reading videos needs a package: pip install 'lvm-lite[data]'") from None
     if not isinstance(file, (str, Path, bytes)): file = file.read()  # it may be read twice
     try:
-        with av.open(io.BytesIO(file) if isinstance(file, bytes) else str(file) if isinstance(file, Path) else file) as container:
+        with _opened(file) as container:
             if not container.streams.video: raise ValueError("holds no video")
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
@@ -126,10 +128,21 @@ def read_video(file,                 # a path, bytes or a binary file
                 count += 1
                 if len(images) == take.frames: return Clip(np.stack(images))
             declared = 0 if start else stream.frames
+        if count < declared: declared -= _trimmed(file)
     except FileNotFoundError: raise ValueError(f"{file}: no such file") from None
     except av.error.FFmpegError as e: raise ValueError(f"not a whole video ({e.strerror})") from None
     if count < declared: raise ValueError(f"ends after {count} of the {declared} frames that it declares")
     return read_video(file, replace(take, stride=take.of(count).step), start)
+
+def _opened(file, **options):
+    import av
+    return av.open(io.BytesIO(file) if isinstance(file, bytes) else str(file), options=options)
+
+def _trimmed(file) -> int:
+    "How many frames an edit list leaves out of a video: those that only a reader without edit lists sees. Nothing is decoded."
+    def shown(**options):
+        with _opened(file, **options) as container: return sum(p.size > 0 and not p.is_discard for p in container.demux(video=0))
+    return shown(ignore_editlist="1") - shown()
 
 # %% ../nbs/05_readers.ipynb #a67193fe
 def stack_scenes(scenes: list[Scene]) -> Clip:
@@ -218,11 +231,33 @@ def _read_depth(file):
 ANNOTATION_READERS = {"classes": read_numbers, "instances": read_numbers, "depth": _read_depth, "pair": read_image}
 
 # %% ../nbs/05_readers.ipynb #f11aa578
+def list_path(root: Path, file: str) -> Path:
+    "A list's path; where it is missing, a `FileNotFoundError` that names it."
+    if not (path := root / file).exists(): raise FileNotFoundError(f"{path}: the data set's list is missing")
+    return path
+
 def list_text(root: Path, file: str) -> str:
-    "A list's text; where it is missing, a `FileNotFoundError` that names it."
-    path = root / file
-    if not path.exists(): raise FileNotFoundError(f"{path}: the data set's list is missing")
-    return path.read_text(encoding="utf-8-sig")
+    "A list's text; raises as `list_path` does, and `ValueError` for a file that is no text."
+    path = list_path(root, file)
+    try: return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as e: raise ValueError(f"{path} is no text in UTF-8 ({e}): copy or download it again") from None
+
+def list_rows(root: Path, file: str,
+              columns: dict, # column -> str or float; a string means that the list has a header
+              delimiter: str = ",") -> list[list]:
+    "The columns of a list's rows. Raises a `ValueError` that names the file and the line where one of them is missing, or is no number."
+    text, path, found = list_text(root, file), root / file, []
+    rows = csv.reader(text.splitlines(), delimiter=delimiter)
+    try:
+        head = next(rows, []) if any(isinstance(c, str) for c in columns) else list(columns)
+        if missing := [c for c in columns if c not in head]: raise ValueError(f"{path} has no column {', '.join(missing)}; it has {', '.join(head) or 'nothing'}")
+        for row in filter(None, rows):
+            try: found.append([kind(row[head.index(c) if isinstance(c, str) else c].strip()) for c, kind in columns.items()])
+            except (IndexError, ValueError):
+                wanted = ", ".join(f"{'a number' if kind is float else 'text'} in column {c if isinstance(c, str) else c + 1}" for c, kind in columns.items())
+                raise ValueError(f"{path}, line {rows.line_num}: {delimiter.join(row)!r}, where {wanted} is wanted") from None
+    except csv.Error as e: raise ValueError(f"{path}, line {rows.line_num}: no row of a table ({e})") from None
+    return found
 
 def column(root: Path, split: str,
            file: str,              # with {split}
@@ -230,15 +265,13 @@ def column(root: Path, split: str,
            name: int | str = 0,    # the column; a string means that the list has a header
            second: int | None = None, # the column with the clip's start
           ) -> list[str]:
-    "Names from a column of a list, each once, in the list's order; with `second` as name@seconds."
-    lines = list_text(root, file.format(split=split)).splitlines()
-    rows = csv.DictReader(lines, delimiter=delimiter) if isinstance(name, str) else csv.reader(lines, delimiter=delimiter)
-    found = [row[name].strip() + (f"@{float(row[second]):g}" if second is not None else "") for row in rows if row]
-    return list(dict.fromkeys(found))
+    "Names from a column of a list, each once, in the list's order; with `second` as name@seconds. Raises as `list_rows` does."
+    rows = list_rows(root, file.format(split=split), {name: str} | ({} if second is None else {second: float}), delimiter)
+    return list(dict.fromkeys(row[0] if second is None else f"{row[0]}@{row[1]:g}" for row in rows))
 
 def keys(root: Path, split: str, file: str, name: str = "id") -> list[str]:
-    "Names from a JSON list of objects."
-    return [str(row[name]) for row in json.loads(list_text(root, file.format(split=split)))]
+    "Names from a JSON list of objects. Raises as `list_path` and `files.read_json` do."
+    return [str(row[name]) for row in read_json(list_path(root, file.format(split=split)), name, kind=list)]
 
 def videos(root: Path, split: str, want: set, take: Take,
            names: Callable | None = None, # (root, split) -> names; every video of the folder by default
@@ -298,14 +331,17 @@ def _read_frame(root, want, beside, numbers, palette, frame):
 
 # %% ../nbs/05_readers.ipynb #f7db8b0a
 _COCO_JSON = {"instances": "instances", "boxes": "instances", "keypoints": "person_keypoints", "classes": "panoptic"}
+_COCO_KEYS = {"instances": ("area", "bbox", "category_id", "segmentation"), "boxes": ("area", "bbox", "category_id"), "keypoints": ("keypoints", "num_keypoints"), "classes": ("segments_info",)}
 
 def coco(root: Path, split: str, want: set, take: Take, palette: str = "coco") -> Listing:
-    "COCO's pictures with what is wanted of their objects, joints and panoptic classes."
+    "COCO's pictures with what is wanted of their objects, joints and panoptic classes. Raises `ValueError` for annotations that lack it."
     tables, folder = {}, next((f for f in (f"images/{split}", split) if (root / f).is_dir()), split)
     for kind in sorted({_COCO_JSON[a] for a in want & set(_COCO_JSON)} or {"instances"}):
-        table = json.loads(list_text(root, f"annotations/{kind}_{split}.json"))
-        tables[kind], pictures_of = {}, {i["id"]: i for i in table["images"]}
-        for a in table["annotations"]: tables[kind].setdefault(a["image_id"], []).append(a)
+        table = read_json(path := list_path(root, f"annotations/{kind}_{split}.json"), "images", "annotations")
+        tables[kind], pictures_of = {}, {i["id"]: i for i in rows_have_keys(table["images"], f"{path}: images", "id", "file_name")}
+        needed = sorted({k for a in want & set(_COCO_JSON) if _COCO_JSON[a] == kind for k in _COCO_KEYS[a]})
+        for a in rows_have_keys(table["annotations"], f"{path}: annotations", "image_id", *needed): tables[kind].setdefault(a["image_id"], []).append(a)
+        for a in table["annotations"] if "segments_info" in needed else (): rows_have_keys(a["segments_info"], f"{path}: segments_info", "id", "category_id")
     ids = {i["file_name"]: i["id"] for i in pictures_of.values()}
     return Listing(sorted(ids), partial(_read_coco, root, folder, split, want, take, tables, ids, palette))
 
@@ -347,7 +383,7 @@ def tars(root: Path, split: str, want: set, take: Take) -> Listing:
     return Listing(names, partial(_read_member, names, take), names.problems, names.ends)
 
 class TarNames(Sequence):
-    "The names of all pictures in some tar files; `problems` are those of the tars whose headers were read to count them."
+    "The names of all pictures in some tar files; `problems` are those of the tars whose headers were read to count them. Raises `FileNotFoundError` for no tars, and `ValueError` for a count that is none."
     def __init__(self, root: Path, files: list[str]):
         if not files: raise FileNotFoundError(f"{root}: no tar files")
         self.root, self.files, self.problems, self._kept = root, files, [], {}
@@ -371,7 +407,9 @@ class TarNames(Sequence):
 
     def _count(self, tar):
         stats = self.root / f"{tar.removesuffix('.tar')}_stats.json"
-        if stats.exists(): return int(json.loads(stats.read_text())["successes"])
+        if stats.exists():
+            if not isinstance(n := read_json(stats, "successes")["successes"], int): raise ValueError(f"{stats}: successes is {n!r}, not a number of pictures")
+            return n
         names, _, problems = self._open(tar)
         self.problems += problems
         return len(names)

@@ -15,6 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from . import _homes
+from .files import read_json
 from .paper import lacks
 from .settings import checkout, data_path, load_profile, lookup
 
@@ -291,6 +292,12 @@ def _run_tasks(tasks: list[dict], database: Path, jobs: int) -> int:
     return DoitMain(Loader()).run(["run", *(["-n", str(jobs), "-P", "thread"] if jobs > 1 else [])])
 
 # %% ../nbs/24_reproduce.ipynb #beacadd0
+def _past(database: Path) -> dict:
+    "What doit noted of the steps' last runs. Not begun afresh where that was cut short: hours of training may hang on it."
+    if not database.exists(): return {}
+    try: return read_json(database)
+    except ValueError: raise ValueError(f"{database}, which notes what each step read and made, is damaged: remove it, and every step is made again (a corpus or a run from the same inputs goes on)") from None
+
 def _planned(profile, names, assignments, root, steps) -> _Plan:
     root = root or checkout()
     if root is None: raise FileNotFoundError("reproduce needs a checkout of the repository: the notebooks of nbs/ are not in an installed wheel")
@@ -318,13 +325,15 @@ def reproduce(profile: str = "sample",
               steps: list[Step] | None = None, # `STEPS`
               jobs: int = 1,             # steps at a time; more than one only where they do not want the same accelerator
              ) -> dict:                  # step name -> (state, seconds, message); state: made, unchanged, failed, not run, skipped
-    """Run what is out of date, print a summary and return it. Raises `ValueError` for wrong names, parameters, profiles and jobs
+    """Run what is out of date, print a summary and return it. Raises `ValueError` for wrong names, parameters, profiles and jobs, and for damaged notes of earlier runs,
     before anything runs, and `FileNotFoundError` outside a checkout."""
     if jobs < 1: raise ValueError(f"jobs must be at least 1, not {jobs}")
     plan = _planned(profile, names, assignments, root, steps)
     root, steps = plan.root, list(plan.steps.values())
     if missing := [name for name in ("papermill", "doit") if find_spec(name) is None]:
         raise ValueError(f"reproduce needs {' and '.join(missing)}: pip install 'lvm-lite[lab]'")
+    database = root / "runs" / profile / ".doit.json"
+    _past(database)
     for folder in ("figures", f"runs/{profile}"): (root / folder).mkdir(parents=True, exist_ok=True)
     start = time.time()
     left_out = _left_out(plan)
@@ -332,7 +341,7 @@ def reproduce(profile: str = "sample",
     for name, (_, _, why) in results.items(): print(f"{name:12} skipped: {why}", flush=True)
     tasks = list(_tasks(plan, left_out, results, force))
     if jobs > 1: tasks.sort(key=lambda t: not any(t["name"] in s.inputs for s in steps)) # what others wait for first
-    with chdir(root): code = _run_tasks(tasks, root / "runs" / profile / ".doit.json", jobs)
+    with chdir(root): code = _run_tasks(tasks, database, jobs)
     if code > 2: raise RuntimeError("doit could not start; its message stands above")
     for step in steps:
         if step.name in results: continue
@@ -360,7 +369,7 @@ def would_make(profile: str = "sample", names=(), assignments=(), force: bool = 
     out the same. Raises what `reproduce` raises before anything runs."""
     plan = _planned(profile, names, assignments, root, steps)
     file, found = plan.root / "runs" / profile / ".doit.json", _left_out(plan)
-    past = json.loads(file.read_text()) if file.exists() else {}
+    past = _past(file)
     for name, step in plan.steps.items():
         if name in found: continue
         why = "asked for" if force else _why(plan, step, past.get(name, {}).get("_values_:", {}), [i for i in step.inputs if found[i][0] == "made"])

@@ -7,7 +7,7 @@ __all__ = ['DATA_SETS', 'Source', 'check_labels', 'fingerprint', 'nearness', 'Da
            'data_sets', 'row_sources', 'catalogue']
 
 # %% ../nbs/06_sources.ipynb #c48031ea
-import csv, gzip, json, os, re
+import os, re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .files import read_pickle
-from .readers import (ANNOTATION_READERS, Listing, Take, coco, column, frame_folders, hub, is_hub, keys, list_text, load_hub, pictures, read_numbers, read_picture, read_row, renumber,
+from .files import has_keys, read_json, read_pickle, rows_have_keys
+from .readers import (ANNOTATION_READERS, Listing, Take, coco, column, frame_folders, hub, is_hub, keys, list_path, list_rows, list_text, load_hub, pictures, read_numbers, read_picture, read_row, renumber,
                               tars, translate, videos)
 from .settings import lookup
 from .tasks import PALETTES, TABLE3, Row, Task, as_task
@@ -108,8 +108,10 @@ def _parent(old, new, suffix=".png"): return lambda name: re.sub(rf"(^|/){old}/"
 
 # %% ../nbs/06_sources.ipynb #460ccb3a
 def _co3d_scales(category: Path) -> dict[str, float]:
-    "The scale of each depth file of a category, by path."
-    with gzip.open(category / "frame_annotations.jgz", "rt") as f: return {a["depth"]["path"]: a["depth"]["scale_adjustment"] for a in json.load(f) if a.get("depth")}
+    "The scale of each depth file of a category, by path. Raises `ValueError` for annotations that are cut short or lack it."
+    file = category / "frame_annotations.jgz"
+    depths = [a["depth"] for a in read_json(file, kind=list) if a.get("depth")]
+    return {d["path"]: d["scale_adjustment"] for d in rows_have_keys(depths, f"{file}: depth", "path", "scale_adjustment")}
 
 def _read_half(file) -> np.ndarray:
     "Floats of 16 bits in a 16-bit picture, (H, W) float32."
@@ -122,10 +124,16 @@ def nearness(depth: np.ndarray # (T, H, W), any unit; 0 or not finite where unkn
     if not known.any(): raise ValueError("no depth anywhere in the clip")
     return np.where(known, depth[known].min() / np.where(known, depth, 1), 0).astype(np.float32)
 
+def _pairs(value, where):
+    "A list of lists of two or more, or a `ValueError`."
+    if not isinstance(value, list) or not all(isinstance(x, list) and len(x) > 1 for x in value): raise ValueError(f"{where} is no list of lists of two or more")
+    return value
+
 def _co3d(root, split, want, take):
     lists = sorted(root.glob(f"*/set_lists/set_lists_fewview_{split}.json"))
     if not lists: raise FileNotFoundError(f"{root}: no */set_lists/set_lists_fewview_{split}.json")
-    names = [f"{path.parts[-3]}/{sequence}" for path in lists for sequence in dict.fromkeys(frame[0] for frame in json.loads(path.read_text())["train" if split == "train" else "test"])]
+    part = "train" if split == "train" else "test"
+    names = [f"{path.parts[-3]}/{sequence}" for path in lists for sequence in dict.fromkeys(frame[0] for frame in _pairs(read_json(path, part)[part], f"{path}: {part}"))]
     scales = {}
     def finish(clip, root, frames):
         if "depth" not in want: return clip
@@ -142,26 +150,26 @@ def _hmdb(root, split):
     "Split 1: 70 clips of each class to train (flag 1), 30 to test (flag 2)."
     flag, found = {"train": "1", "test": "2"}[split], []
     for file in sorted(root.glob("testTrainMulti_7030_splits/*_test_split1.txt")):
-        rows = [line.rsplit(None, 1) for line in file.read_text().splitlines() if line.strip()]
+        rows = [line.rsplit(None, 1) for line in list_text(root, file.relative_to(root)).splitlines() if line.strip()]
+        if short := [row[0] for row in rows if len(row) < 2]: raise ValueError(f"{file}: {short[0]!r} has no flag of its split behind it")
         found += [f"{file.name.removesuffix('_test_split1.txt')}/{name}" for name, used in rows if used == flag]
     if not found: raise FileNotFoundError(f"{root}: no testTrainMulti_7030_splits/*_test_split1.txt")
     return found
 
 def _kinetics(root, split):
     "One line a segment; the files are named after the video and the segment's seconds."
-    rows = csv.DictReader(list_text(root, f"{split}.csv").splitlines())
-    return [f"{r['youtube_id']}_{int(float(r['time_start'])):06}_{int(float(r['time_end'])):06}" for r in rows]
+    return [f"{name}_{int(start):06}_{int(end):06}" for name, start, end in list_rows(root, f"{split}.csv", dict(youtube_id=str, time_start=float, time_end=float))]
 
 def _multisports(root, split):
     "The lists stand in the pickle of the annotations, which is read without running anything."
     file = root / "trainval/multisports_GT.pkl"
     if not file.exists(): raise FileNotFoundError(f"{file}: the data set's list is missing")
-    return list(read_pickle(file)[f"{split}_videos"][0])
+    return list(has_keys(read_pickle(file), file, f"{split}_videos")[f"{split}_videos"][0])
 
 def _ego4d(root, split, every=30.0):
     "A clip starts every half minute of each video (our choice: the set has no clips of its own); a video of any benchmark's other split is left out."
     def of(v): return {str(v[k]) for k in v if k.startswith("split_")} & {"train", "val", "test"} or {"train"}
-    table = json.loads(list_text(root, "ego4d.json"))["videos"]
+    table = rows_have_keys(read_json(file := list_path(root, "ego4d.json"), "videos")["videos"], f"{file}: videos", "video_uid", "duration_sec")
     return [f"{v['video_uid']}@{t:g}" for v in table if of(v) == {split} for t in np.arange(0, max(v["duration_sec"] - every, 1), every)]
 
 def _vipseg_list(root, split): return list_text(root, f"{split}.txt").split()
@@ -170,7 +178,7 @@ def _davis_list(root, split): return list_text(root, f"ImageSets/2017/{split}.tx
 
 def _pix2pix(root, split, want, take):
     "Each prompt has a folder; seed_0.jpg is the picture, seed_1.jpg the edited one. seeds.json lists what the authors kept."
-    kept = json.loads(list_text(root, "seeds.json"))
+    kept = _pairs(read_json(file := list_path(root, "seeds.json"), kind=None), file)
     folders = {p.name: p.relative_to(root).as_posix() for p in root.glob("shard-*/*") if p.is_dir()} or {p.name: p.name for p in root.iterdir() if p.is_dir()}
     names = [f"{folders[prompt]}/{seed}_0.jpg" for prompt, seeds in kept for seed in seeds if prompt in folders]
     problems = [f"{prompt}: listed, but not in the folder" for prompt, _ in kept if prompt not in folders]

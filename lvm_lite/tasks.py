@@ -147,7 +147,8 @@ GREY = np.array([0.2989, 0.5870, 0.1140], np.float32)
 
 def grey(image: np.ndarray # (..., H, W, 3) uint8
         ) -> np.ndarray:
-    "The luma of `image` in all three channels, uint8."
+    "The luma of `image` in all three channels, uint8. Raises `ValueError` for other types: fractions would all become black."
+    if image.dtype != np.uint8: raise ValueError(f"a picture is uint8, not {image.dtype}: scale fractions to 0…255 and round them first")
     return np.repeat(np.rint(image @ GREY).astype(np.uint8)[..., None], 3, -1)
 
 def view_grey(scene: Scene, seed: int | tuple) -> np.ndarray:

@@ -18,8 +18,8 @@ from flax import nnx
 from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec as P
 
-from .files import atomic_write, read_weights, write_safetensors
-from .settings import data_path
+from .files import atomic_write, read_json, read_weights, write_safetensors
+from .settings import at_least_one, data_path
 
 # %% ../nbs/10_tokenizer.ipynb #2186d7c8
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class VQGANConfig:
     norm_groups: int = 32                                # of every group norm
 
     def __post_init__(self):
+        at_least_one(self, "channels", "num_res_blocks", "z_channels", "embed_dim", "codebook_size", "resolution", "norm_groups")
         object.__setattr__(self, "channel_mult", tuple(self.channel_mult))
         if bad := [c for c in self.widths if c % self.norm_groups]:
             raise ValueError(f"widths {bad} do not divide into {self.norm_groups} norm_groups")
@@ -411,6 +412,7 @@ def config_from_json(j: dict, source: str = "config.json") -> VQGANConfig:
         want(attn_resolutions=[], no_attn_mid_block=True, resample_with_conv=True, num_channels=3)
         return VQGANConfig(**{v: j[k] for k, v in _LVM_KEYS.items() if k != "norm_groups"}, norm_groups=j.get("norm_groups", 32))
     except KeyError as e: raise ValueError(f"{source} lacks {e}: it is neither open-muse's VQGANModel nor diffusers' VQModel") from None
+    except ValueError as e: raise ValueError(str(e) if str(source) in str(e) else f"{source}: {e}") from None
 
 # %% ../nbs/10_tokenizer.ipynb #664e33cd
 def config_from_weights(weights: dict, source="the weights") -> VQGANConfig:
@@ -459,9 +461,7 @@ def load_tokenizer(source: str | Path = "sample",      # "sample", a directory, 
         if file is None: raise FileNotFoundError(f"{path} holds none of {', '.join(_WEIGHT_FILES)}")
     weights, beside = read_weights(file), file.with_name("config.json")
     if config is None:
-        try: j = json.loads(beside.read_text()) if beside.exists() else None
-        except ValueError as e: raise ValueError(f"{beside} is not JSON ({e})") from None
-        config = config_from_json(j, beside) if j is not None else config_from_weights(weights, file)
+        config = config_from_json(read_json(beside), beside) if beside.exists() else config_from_weights(weights, file)
     return load_state_dict(jax.eval_shape(lambda: VQGAN(config, dtype=dtype)), weights, file)
 
 # %% ../nbs/10_tokenizer.ipynb #3635b7a2

@@ -1,11 +1,13 @@
 "Every data set of Tables 3 and 4, read from a small tree of its layout; and what becomes of bad files in it."
-import io, struct, tarfile, zlib
+import gzip, io, pickle, re, struct, tarfile, zlib
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
 
-from lvm_lite.readers import read_image, read_numbers
+from lvm_lite.pretokenize import row_works
+from lvm_lite.readers import Take, read_image, read_numbers, read_video
 from lvm_lite.sentences import item, sentence
 from lvm_lite.sources import DATA_SETS, open_source, row_sources
 from lvm_lite.tasks import TABLE3, plugged
@@ -286,3 +288,64 @@ def test_numbers_of_either_order_of_bytes(tmp_path):
     Image.fromarray(np.full((16, 16), 0.5, np.float32)).save(tmp_path / "f.tiff")
     for read in (read_numbers, read_image):
         with pytest.raises(ValueError, match="holds fractions"): read(tmp_path / "f.tiff")
+
+
+DAMAGED = [ # data set, file of its tree, what stands there instead, what is said
+    ("charades", "Charades/Charades_v1_train.csv", b"name,scene\n46GP8,Kitchen\n", "Charades_v1_train.csv has no column id; it has name, scene"),
+    ("kinetics700", "train.csv", b"label,youtube_id,time_start\na,-abc,3\n", "train.csv has no column time_end; it has label, youtube_id, time_start"),
+    ("kinetics700", "train.csv", b"youtube_id,time_start,time_end\n-abc,3,13\n-abd,three,13\n", "train.csv, line 3: '-abd,three,13', where .* a number in column time_start"),
+    ("ava", "ava_train_v2.2.csv", b"-5KQ66BBWC4,0002\n-5KQ66BBWC4\n", "ava_train_v2.2.csv, line 2: '-5KQ66BBWC4', where text in column 1, a number in column 2"),
+    ("jester", "jester-v1-train.csv", b"\xff\xfe\x00", "jester-v1-train.csv is no text in UTF-8"),
+    ("hmdb51", "testTrainMulti_7030_splits/clap_test_split1.txt", b"a.avi\n", "clap_test_split1.txt: 'a.avi' has no flag of its split"),
+    ("ssv2", "labels/train.json", b'[{"id": "1"}, {"label": "pen"}]', "labels/train.json, row 1 lacks id; it has label"),
+    ("ssv2", "labels/train.json", b'[{"id": "1"}, {"la', "labels/train.json is no whole JSON"),
+    ("coco", "annotations/instances_train2017.json", b'{"images": []}', "instances_train2017.json lacks annotations; it has images"),
+    ("coco", "annotations/instances_train2017.json", b'{"images": [{"id": 1}], "annotations": []}', "instances_train2017.json: images, row 0 lacks file_name"),
+    ("coco", "annotations/instances_train2017.json", b'{"images": [], "annotations": [{"image_id": 1, "area": 1, "bbox": [], "segmentation": []}]}', "annotations, row 0 lacks category_id"),
+    ("coco", "annotations/panoptic_train2017.json", b'{"images": [], "annotations": [{"image_id": 1, "segments_info": [{"id": 1}]}]}', "segments_info, row 0 lacks category_id"),
+    ("datacomp", "00000000_stats.json", b'{"count": 10}', "00000000_stats.json lacks successes; it has count"),
+    ("datacomp", "00000000_stats.json", b"", "00000000_stats.json is no whole JSON"),
+    ("multisports", "trainval/multisports_GT.pkl", pickle.dumps({"labels": []}), "multisports_GT.pkl lacks train_videos; it has labels"),
+    ("ego4d", "ego4d.json", b'{"videos": [{"video_uid": "a"}]}', "ego4d.json: videos, row 0 lacks duration_sec"),
+    ("co3d", "apple/set_lists/set_lists_fewview_train.json", b'{"val": []}', "set_lists_fewview_train.json lacks train"),
+    ("instructpix2pix", "seeds.json", b'{"0000001": ["1"]}', "seeds.json is no list of lists"),
+]
+
+
+@pytest.mark.parametrize("folder, file, data, says", DAMAGED)
+def test_a_damaged_list(folder, file, data, says, tmp_path):
+    "A list that is cut short or lacks a column is an error of one line, which the other data sets of a run outlive."
+    TREES[folder](tmp_path / folder)
+    put(tmp_path / folder / file, data)
+    with pytest.raises(ValueError, match=says): open_source(folder, tmp_path / folder, size=16)
+    TREES["lol"](tmp_path / "lol")
+    works, left_out = row_works(tmp_path, images=4, size=16)
+    assert "lol-light-enhanced-image" in [w.name for w in works]
+    assert any(re.search(says, line) for line in left_out) or "panoptic" in file  # which no row of Table 3 reads
+
+
+def test_damaged_depth(tmp_path):
+    "Co3D's depth is annotated in one file a category: cut short, its clips are named and passed over."
+    TREES["co3d"](tmp_path)
+    file = tmp_path / "apple/frame_annotations.jgz"
+    whole = file.read_bytes()
+    for data, says in ((whole[:len(whole) // 2], "no whole JSON"), (b"", "no whole JSON"), (gzip.compress(b'[{"depth": {"path": "a"}}]'), "depth, row 0 lacks scale_adjustment")):
+        file.write_bytes(data)
+        with pytest.raises(ValueError, match=f"co3d/apple/110_1: .*frame_annotations.jgz.*{says}"): open_source("co3d", tmp_path, size=16, on_error="raise")[0]
+
+
+def test_a_trimmed_video(tmp_path):
+    "An edit list's frames alone are read, and a file that ends early is refused with or without one."
+    for codec, frames, cut in (("libx264", 0, 0), ("libx264", 2, 13), ("mpeg4", 2, 13), ("mpeg4", 0, 0)):
+        path = tmp_path / "a.mp4"
+        with av.open(str(path), "w", options=dict(movflags="faststart")) as out:
+            stream = out.add_stream(codec, rate=12)
+            stream.height, stream.width, stream.pix_fmt, stream.gop_size, stream.codec_context.max_b_frames = 64, 64, "yuv420p", 10, frames
+            packets = [p for t in range(40) for p in stream.encode(av.VideoFrame.from_ndarray(np.full((64, 64, 3), 6 * t, np.uint8), format="rgb24"))] + stream.encode()
+            for p in packets:
+                p.pts, p.dts = p.pts - cut, p.dts - cut
+                out.mux(p)
+        assert read_video(path, Take(16, 1, 16)).images.mean((1, 2, 3)) == pytest.approx(6 * np.arange(cut, cut + 16), abs=8)
+        with pytest.raises(ValueError, match=f"ends after {40 - cut} of 64 frames"): read_video(path, Take(64, 1))
+        whole = path.read_bytes()
+        with pytest.raises(ValueError, match="frames that it declares|not a whole video"): read_video(whole[:int(len(whole) * 0.8)], Take(16, 4))
