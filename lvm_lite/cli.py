@@ -297,7 +297,7 @@ def _pictures(args) -> list:
     from lvm_lite.readers import read_image
     if sum(map(bool, (args.pictures, args.task, args.video))) != 1: raise ValueError("give pictures, or --task NAME, or --video FILE: one of the three")
     if args.pictures and len(args.pictures) % 2 == 0: raise ValueError(f"a prompt is pairs and a query, an odd number of pictures, not {len(args.pictures)}")
-    return [_named(path, lambda: read_image(path)) for path in args.pictures]
+    return [_named(path, lambda: read_image(path, upright=True)) for path in args.pictures]
 
 def _named(path: str, read):
     "What `read()` gives; a fault is said with the path."

@@ -69,7 +69,7 @@ def read_upload(name: str, content: bytes) -> np.ndarray:
         except Image.DecompressionBombError: width, height = MOST_PIXELS, 2
         except Exception: raise ValueError(f"{name} is no picture that can be read: send a PNG or a JPEG") from None  # damaged headers raise anything
     if width * height > MOST_PIXELS: raise ValueError(f"{name} has more than {MOST_PIXELS / 1e6:.0f} million pixels: send a smaller picture")
-    try: return read_image(content)
+    try: return read_image(content, upright=True)
     except ValueError as e: raise ValueError(f"{name}: {e}") from None
 
 def ask_pictures(pictures: list,          # (H, W, 3) uint8 each: picture, answer, picture, answer, …, query

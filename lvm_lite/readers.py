@@ -24,7 +24,7 @@ from .world import Clip, Scene
 
 # %% ../nbs/05_readers.ipynb #1fb354a1
 def _open(file) -> Image.Image:
-    "The picture in a path, in bytes or in a binary file, decoded and upright."
+    "The picture in a path, in bytes or in a binary file, decoded."
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -35,13 +35,16 @@ def _open(file) -> Image.Image:
     except Image.UnidentifiedImageError: raise ValueError("not a whole picture (of no known format)") from None
     except Exception as e: raise ValueError(f"not a whole picture ({e})") from None  # each format's decoder has its own
     if image.mode == "F": raise ValueError("holds fractions: write whole numbers of 8 or 16 bits")
-    try: ImageOps.exif_transpose(image, in_place=True)
-    except (SyntaxError, TypeError, ValueError, struct.error): pass  # a damaged EXIF block is no fault of the picture
     return image
 
-def read_image(file) -> np.ndarray: # a path, bytes or a binary file
-    "The picture, (H, W, 3) uint8, upright: alpha over white, CMYK, grey and palettes as RGB. An unreadable one raises a `ValueError`."
+def read_image(file,                  # a path, bytes or a binary file
+               upright: bool = False, # turned as its EXIF block says
+              ) -> np.ndarray:
+    "The picture, (H, W, 3) uint8: alpha over white, CMYK, grey and palettes as RGB. An unreadable one raises a `ValueError`."
     image = _open(file)
+    if upright:
+        try: ImageOps.exif_transpose(image, in_place=True)
+        except (SyntaxError, TypeError, ValueError, struct.error): pass  # a damaged EXIF block is no fault of the picture
     if image.mode.startswith("I;16") or image.mode == "I" and np.asarray(image).max() > 255: return np.repeat((np.asarray(image) >> 8).astype(np.uint8)[..., None], 3, -1)
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
@@ -189,13 +192,14 @@ def pictures(root: Path, split: str, want: set, take: Take,
              classmates: bool = False,             # `pair` is the next picture of the same folder
              numbers: Callable | None = None,      # from the numbers in a mask of classes to ours
              palette: str = "sample",
-             objects: Callable | None = None) -> Listing: # from the numbers in a mask of objects, 0 where there is none
+             objects: Callable | None = None,      # from the numbers in a mask of objects, 0 where there is none
+             upright: bool = False) -> Listing:    # turn them as `read_image` does
     "Pictures below a folder, with annotations in files beside them."
     folder = folder.format(split=split)
     names = [os.path.join(folder, n) if folder not in ("", ".") else n for n in _files(root / folder, PICTURES)]
     names = [n for n in names if re.search(match, n.replace(os.sep, "/"))]
     mates = _classmates(names) if classmates and "pair" in want else {}
-    return Listing(names, partial(read_picture, root, want, take, beside or {}, mates, numbers, palette, objects=objects))
+    return Listing(names, partial(read_picture, root, want, take, beside or {}, mates, numbers, palette, objects=objects, upright=upright))
 
 def _classmates(names):
     "Each picture's successor in its folder, the first after the last."
@@ -203,12 +207,12 @@ def _classmates(names):
     for n in names: folders.setdefault(os.path.dirname(n), []).append(n)
     return {a: b for group in folders.values() if len(group) > 1 for a, b in zip(group, group[1:] + group[:1])}
 
-def read_picture(root, want, take, beside, mates, numbers, palette, name, objects=None):
+def read_picture(root, want, take, beside, mates, numbers, palette, name, objects=None, upright=False):
     "The scene of one picture of `pictures`, with the annotations of `want` that lie beside it; raises `ValueError` for one that is missing or of another size."
-    image, found = read_image(root / name), {}
+    image, found = read_image(root / name, upright), {}
     for annotation in sorted(want):
         if annotation == "pair" and name in mates:  # another picture has another size
-            found["pair"] = np.asarray(Image.fromarray(read_image(root / mates[name])).resize(image.shape[1::-1], Image.Resampling.BILINEAR))
+            found["pair"] = np.asarray(Image.fromarray(read_image(root / mates[name], upright)).resize(image.shape[1::-1], Image.Resampling.BILINEAR))
         elif annotation in beside:
             file = beside[annotation](name)
             if not (root / file).exists(): raise ValueError(f"no {annotation}: {file} is missing")

@@ -257,8 +257,8 @@ DATA_SETS = {d.folder: d for d in (
             "train/{JPEGImages,Annotations}/CLIP/*", "annotations CC BY 4.0; non-commercial research", fields=("instances",), items=3_471, stride=1, splits=(("train", "train"),), **_VIDEO),
     DataSet("DAVIS", "davis", partial(frame_folders, folder="JPEGImages/480p", names=_davis_list, beside={"mask": _parent("JPEGImages", "Annotations")}, numbers=_vos),
             "{JPEGImages,Annotations}/480p/CLIP/*, ImageSets/2017/train.txt", "CC BY-NC 4.0", fields=("instances",), items=60, stride=2, **_VIDEO),
-    DataSet("your pictures", "pictures", partial(pictures, folder="", classmates=True), "any folders of pictures", "yours", fields=("pair",), splits=(("train", ""),)),
-    DataSet("your pictures and masks", "masks", partial(pictures, folder="images", beside={"classes": _parent("images", "masks")}, numbers=_own_masks), "images/**/*.jpg, masks/**/*.png with numbers", "yours",
+    DataSet("your pictures", "pictures", partial(pictures, folder="", classmates=True, upright=True), "any folders of pictures", "yours", fields=("pair",), splits=(("train", ""),)),
+    DataSet("your pictures and masks", "masks", partial(pictures, folder="images", beside={"classes": _parent("images", "masks")}, numbers=_own_masks, upright=True), "images/**/*.jpg, masks/**/*.png with numbers", "yours",
             fields=("classes",), splits=(("train", ""),)),
     DataSet("your videos", "videos", videos, "any folders of videos", "yours", splits=(("train", ""),), **_VIDEO),
 )}
