@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .files import atomic_write, copy_file, differences, exists, is_remote, read_ranges, sha256, sizes, write_bytes
+from .files import atomic_write, copy_file, differences, exists, has_keys, is_remote, read_ranges, sha256, sizes, write_bytes
 from .settings import lookup
 
 # %% ../nbs/12_corpus.ipynb #059b49ce
@@ -87,7 +87,10 @@ VERSION = 1
 
 def _place(path): return str(path).rstrip("/") if is_remote(path) else Path(path)
 
-def _read_json(path): return json.loads(read_ranges([path])[0])
+def _read_json(path, *keys):
+    try: found = json.loads(read_ranges([path])[0])
+    except ValueError as e: raise ValueError(f"{path} is no whole JSON ({e}): copy it again, or write the corpus anew") from None
+    return has_keys(found, path, *keys)
 
 def _write_json(path, value): write_bytes(path, (json.dumps(value, indent=1) + "\n").encode())
 
@@ -273,7 +276,7 @@ class _Source:
     def first(self, limit=None): return self[:limit] # -> the first `limit` records, or all
 
 def _manifest(path):
-    try: return _read_json(f"{path}/manifest.json")
+    try: return _read_json(f"{path}/manifest.json", "version", "length", "vocab_size", "tokenizer", "provenance", "sources")
     except FileNotFoundError: raise FileNotFoundError(f"{path} holds no manifest.json: no corpus was finished here") from None
 
 # %% ../nbs/12_corpus.ipynb #7cc5eb88

@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from .checkpoints import check_codes, model_directory, noted_training
 from .features import NETWORKS, load_features
-from .files import atomic_write, differences, json_text, read_safetensors, write_safetensors
+from .files import atomic_write, differences, json_text, read_json, read_safetensors, write_safetensors
 from .generation import Served, generate, serve, share
 from .metrics import (FVD, ConfusionMatrix, FeatureStats, Score, agnostic_iou, best_shift, check_palette, clips_for, decode_mask, edge_counts, f_measure, frechet_distance, frechet_score, mask_iou, psnr,
                               reference_features, video_inception_score, video_is_parts)
@@ -358,7 +358,7 @@ def _claim(folder: Path, record: dict):
     file, record = folder / "protocol.json", json.loads(json.dumps(record))
     if not file.exists():
         with atomic_write(file) as path: path.write_text(json.dumps(record, indent=1) + "\n")
-    elif found := differences(json.loads(file.read_text()), record): raise ValueError(f"{folder} holds samples of another evaluation ({'; '.join(found)}): take another folder, or remove it")
+    elif found := differences(read_json(file), record): raise ValueError(f"{folder} holds samples of another evaluation ({'; '.join(found)}): take another folder, or remove it")
 
 def _shards(samples: int) -> list[range]: return [range(i, min(i + SHARD, samples)) for i in range(0, samples, SHARD)]
 

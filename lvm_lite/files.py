@@ -253,6 +253,9 @@ _NUMPY_GLOBALS = {("numpy", "ndarray"): np.ndarray, ("numpy", "dtype"): np.dtype
                      for c in ("core", "_core")}}
 
 # %% ../nbs/03_files.ipynb #952557eb
+class _Refused(ValueError):
+    "A pickle asks for something that it is not given."
+
 class _Unpickler(pickle.Unpickler):
     "Unpickles with only the globals in `known`; `storage(dtype, key, numel)` answers torch's references to storages."
     def __init__(self, file, path, known, storage=None):
@@ -261,11 +264,11 @@ class _Unpickler(pickle.Unpickler):
 
     def find_class(self, module, name):
         if (module, name) in self.known: return self.known[module, name]
-        raise pickle.UnpicklingError(f"{self.path} asks for {module}.{name}, which tensors do not need: it is refused, since unpickling would run it. "
-                                     "Convert the file to safetensors where you trust it")
+        raise _Refused(f"{self.path} asks for {module}.{name}, which tensors do not need: it is refused, since unpickling would run it. "
+                       "Convert the file to safetensors where you trust it")
 
     def persistent_load(self, pid):
-        if self.storage is None or not isinstance(pid, tuple) or pid[0] != "storage": raise pickle.UnpicklingError(f"{self.path} refers to {pid!r}, outside the file")
+        if self.storage is None or not isinstance(pid, tuple) or pid[0] != "storage": raise _Refused(f"{self.path} refers to {pid!r}, outside the file")
         return self.storage(pid[1], pid[2], pid[4])
 
 # %% ../nbs/03_files.ipynb #3e287efa
@@ -283,6 +286,7 @@ def _read_zip(path):
         return _Unpickler(io.BytesIO(z.read(pkl)), path, _TENSOR_GLOBALS, storage).load()
 
 # %% ../nbs/03_files.ipynb #3b29645d
+_DAMAGE = (ValueError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile, KeyError, IndexError, AttributeError, TypeError, MemoryError, OverflowError)  # what broken pickles raise
 _MAGIC = 0x1950a86a20f9469cfc6c  # first pickle of torch files before version 1.6
 
 def _read_legacy(path):
@@ -305,15 +309,12 @@ def _read_legacy(path):
 # %% ../nbs/03_files.ipynb #8be07298
 def read_torch(path: str | Path # `pytorch_model.bin`, `.pt`, `.pth`
               ):
-    """What `torch.save` wrote, with NumPy arrays for tensors (bfloat16 by ml_dtypes). A global that tensors do not need raises
-    an `UnpicklingError` with its name; a broken file raises a `ValueError`."""
+    "What `torch.save` wrote, with NumPy arrays for tensors (bfloat16 by ml_dtypes). Raises `ValueError` for a broken file, and for a global that tensors do not need, with its name."
     path = Path(path)
     if not path.is_file(): raise FileNotFoundError(f"{path}: no such file")
     try: return (_read_zip if zipfile.is_zipfile(path) else _read_legacy)(path)
-    except pickle.UnpicklingError as e:
-        if str(path) in str(e): raise
-        raise ValueError(f"{path} is not a whole torch file ({e}): copy or download it again") from None
-    except (ValueError, EOFError, zipfile.BadZipFile, KeyError, IndexError, AttributeError, TypeError) as e:
+    except _Refused: raise
+    except _DAMAGE as e:
         raise ValueError(f"{path} is not a whole torch file ({e}): copy or download it again") from None
 
 # %% ../nbs/03_files.ipynb #c478fa95
@@ -321,9 +322,8 @@ def read_pickle(path: str | Path):
     "A pickle of plain Python values and NumPy arrays (of Python 2 as well); any other global is refused with its name. Raises `ValueError` for one that is cut short."
     with open(path, "rb") as f:
         try: return _Unpickler(f, path, _NUMPY_GLOBALS).load()
-        except (EOFError, pickle.UnpicklingError) as e:
-            if str(path) in str(e): raise
-            raise ValueError(f"{path} is not a whole pickle ({e}): copy or download it again") from None
+        except _Refused: raise
+        except _DAMAGE as e: raise ValueError(f"{path} is not a whole pickle ({e}): copy or download it again") from None
 
 # %% ../nbs/03_files.ipynb #e2e75e8b
 def read_weights(path: str | Path # .safetensors, or a torch file

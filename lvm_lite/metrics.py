@@ -416,7 +416,8 @@ def video_inception_score(logits: np.ndarray, # (N, 101) of C3D
 FVD = {"16 frames": (0, None), "11 frames": (5, None), "through 128 pixels": (0, 128)}  # what is scored -> first frame, pixels a side of the size between
 
 def clips_for(kind: str, clips: np.ndarray) -> np.ndarray: # (N, T, H, W, 3) uint8
-    "The frames that FVD of this kind sees, uint8; `kind` is one of `FVD`."
+    "The frames that FVD of this kind sees, uint8; `kind` is one of `FVD`. Raises `ValueError` for clips of another dtype, since fractions would become black."
+    if clips.dtype != np.uint8: raise ValueError(f"clips are uint8, not {clips.dtype}")
     first, between = lookup(FVD, kind, "kind of FVD")
     clips = clips[:, first:]
     if between is None or clips.shape[2:4] == (between, between): return clips

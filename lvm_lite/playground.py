@@ -140,11 +140,11 @@ def write_film(path: Path,         # .gif, or .mp4, which needs PyAV
                rate: int,          # frames a second
               ):
     "Write frames as a film. Raises what `check_film` raises."
-    check_film(path.suffix[1:], rate)
+    check_film(kind := path.suffix[1:].lower(), rate)
     with atomic_write(path) as temporary:
-        if path.suffix == ".gif":
+        if kind == "gif":
             first, *rest = map(Image.fromarray, frames)
-            first.save(temporary, save_all=True, append_images=rest, duration=round(1000 / rate), loop=0)
+            first.save(temporary, "GIF", save_all=True, append_images=rest, duration=round(1000 / rate), loop=0)
         else:
             import av
             with av.open(str(temporary), "w", format="mp4") as container:
