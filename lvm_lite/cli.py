@@ -423,7 +423,11 @@ def axes(text: str) -> dict[str, int]: # "data=8,fsdp=32"
 
 MESH = argument("--mesh", metavar="AXIS=N,…", help="devices along data, fsdp, tensor and seq; -1 is what is left")
 KEEP = argument("--keep", choices=("all", "products", "attention", "stream"), help="what a block keeps for the way back; by default what fits")
-OPTIMIZER = argument("--optimizer", default="adamw", choices=("adamw", "adafactor"), help="adamw, the paper's, or adafactor for less memory (adamw)")
+OPTIMIZER = argument("--optimizer", choices=("adamw", "muon", "adafactor"), help="instead of the stage's, which is adamw in the paper; adafactor for less memory")
+def _with(stage, optimizer):
+    from dataclasses import replace
+    return replace(stage, optimizer=optimizer) if optimizer else stage
+
 PARTS = argument("--accumulation", type=count, metavar="PARTS", help="parts that a batch is worked through in, one after the other; by default as few as a device holds")
 
 # %% ../nbs/25_cli.ipynb #10719d62
@@ -443,16 +447,16 @@ def train(args) -> int:
     from lvm_lite import mesh, train as training
     from lvm_lite.settings import load_profile
     profile = load_profile(args.profile)
-    stage, sizes = profile.stage(args.stage), axes(args.mesh) if args.mesh else None
+    stage, sizes = _with(profile.stage(args.stage), args.optimizer), axes(args.mesh) if args.mesh else None
     print(mesh.init(), file=sys.stderr if args.json else sys.stdout)
     if args.dry_run:
         from dataclasses import asdict
         import jax
-        found = training.budget(profile.model, stage, f"{jax.devices()[0].platform}:{1 if sizes is None else jax.device_count()}", sizes, keep=args.keep, attention=args.attention, accumulation=args.accumulation, optimizer=args.optimizer)
+        found = training.budget(profile.model, stage, f"{jax.devices()[0].platform}:{1 if sizes is None else jax.device_count()}", sizes, keep=args.keep, attention=args.attention, accumulation=args.accumulation)
         _show(args, asdict(found) | dict(fits=found.fits), str(found))
         return 0
-    options = {k: v for k, v in dict(accumulation=args.accumulation, optimizer=args.optimizer, keep=args.keep, attention=args.attention, accept=args.accept, save_every=args.save_every, evaluate_every=args.evaluate_every, tensorboard=args.tensorboard).items() if v is not None}
-    training.run_stage(args.profile, args.stage, args.start, args.root, sizes, **options)
+    options = {k: v for k, v in dict(accumulation=args.accumulation, keep=args.keep, attention=args.attention, accept=args.accept, save_every=args.save_every, evaluate_every=args.evaluate_every, tensorboard=args.tensorboard).items() if v is not None}
+    training.run_stage(args.profile, args.stage, args.start, args.root, sizes, args.optimizer, **options)
     model = f"{args.root}/{args.profile}/{args.stage}/model"
     _show(args, dict(model=model), model)
     return 0
@@ -473,8 +477,9 @@ def budget(args) -> int:
     from dataclasses import asdict
     from lvm_lite.settings import MODELS, STAGES, lookup
     from lvm_lite.train import budget as ask
-    lookup(MODELS, args.size, "model"), lookup(STAGES, args.stage, "stage")
-    try: found = ask(args.size, args.stage, args.topology, axes(args.mesh) if args.mesh else None, keep=args.keep, accumulation=args.accumulation, optimizer=args.optimizer, utilisation=args.utilisation)
+    lookup(MODELS, args.size, "model")
+    stage = _with(lookup(STAGES, args.stage, "stage"), args.optimizer)
+    try: found = ask(args.size, stage, args.topology, axes(args.mesh) if args.mesh else None, keep=args.keep, accumulation=args.accumulation, utilisation=args.utilisation)
     except RuntimeError as e:
         if "Unknown backend" not in str(e): raise
         raise ValueError(f"--topology {args.topology}: there is no GPU here; a TPU need not be here, such as v3:16x8") from None

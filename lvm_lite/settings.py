@@ -75,7 +75,7 @@ MODELS = {
 # %% ../nbs/00_settings.ipynb #2b17990c
 @dataclass(frozen=True)
 class Stage:
-    "One stage of training: AdamW, linear warm-up, cosine decay from the base to the final learning rate."
+    "One stage of training: an optimizer, linear warm-up, cosine decay from the base to the final learning rate."
     name: str
     images: int                  # images a sequence
     steps: int
@@ -86,6 +86,7 @@ class Stage:
     weight_decay: float = 0.1
     beta1: float = 0.9
     beta2: float = 0.95
+    optimizer: str = "adamw"     # the paper's, or another name of `train.OPTIMIZERS`
 
     def context(self, tokens_per_image: int = 256) -> int:
         "Tokens a sequence."

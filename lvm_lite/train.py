@@ -33,7 +33,7 @@ from .corpus import Corpus
 from .files import atomic_write, weights_hash
 from .generation import generate, serve
 from .loop import fit, jit_step
-from .mesh import AXES, ROWS, axis_size, collect, describe, global_array, make_mesh, require_divisible
+from .mesh import AXES, ROWS, axis_size, collect, describe, global_array, make_mesh, require_divisible, shard
 from .model import Compute, Llama, abstract_model, block_weights, compute_dtype, mean_loss, token_losses
 from .sentences import IMAGES, is_frames, stage_mixture
 from .settings import MODELS, STAGES, ModelConfig, Stage, checkout, load_profile, lookup
@@ -53,14 +53,25 @@ def decayed(model: Llama):
     "True for each array that weight decay applies to: all but the scales of norms."
     return jax.tree_util.tree_map_with_path(lambda path, _: not re.search("norm", jax.tree_util.keystr(path)), model)
 
+def _muon(stage: Stage) -> optax.GradientTransformation:
+    "The direction of Muon's step, in the size of AdamW's. It works on whole matrices: on a mesh that divides them they are gathered, and the momentum is kept whole."
+    matrices = lambda model: jax.tree.map(lambda x: optax.contrib.MuonDimensionNumbers(1, 2) if x.ndim == 3 else None, model)  # one a layer
+    muon = optax.contrib.muon(1.0, consistent_rms=0.2, adam_b1=stage.beta1, adam_b2=stage.beta2, muon_weight_dimension_numbers=matrices)
+    whole = partial(jax.tree.map, shard)
+    def update(gradient, state, model):
+        steps, state = muon.update(whole(gradient), state, whole(model))
+        return jax.tree.map(lambda step, g: shard(step, *jax.typeof(g).sharding.spec), steps, gradient), state
+    return optax.GradientTransformation(lambda model: muon.init(whole(model)), update)
+
 OPTIMIZERS = { # name -> (rate, stage) -> optimiser
     "adamw": lambda rate, stage: optax.adamw(rate, stage.beta1, stage.beta2, weight_decay=stage.weight_decay, mask=decayed),
+    "muon": lambda rate, stage: optax.chain(_muon(stage), optax.add_decayed_weights(-stage.weight_decay, decayed), optax.scale_by_schedule(rate)),
     "adafactor": lambda rate, stage: optax.chain(optax.scale_by_factored_rms(), optax.clip_by_block_rms(1.0), optax.add_decayed_weights(stage.weight_decay, decayed), optax.scale_by_learning_rate(rate)),
 }
 
-def optimizer(stage: Stage, kind: str = "adamw") -> optax.GradientTransformation:
-    "Clipping, then the optimizer of a stage by its name in `OPTIMIZERS`; raises `ValueError` for another."
-    return optax.chain(optax.clip_by_global_norm(CLIP), lookup(OPTIMIZERS, kind, "optimizer")(schedule(stage), stage))
+def optimizer(stage: Stage) -> optax.GradientTransformation:
+    "Clipping, then the stage's optimizer; raises `ValueError` for a name that `OPTIMIZERS` has not."
+    return optax.chain(optax.clip_by_global_norm(CLIP), lookup(OPTIMIZERS, stage.optimizer, "optimizer")(schedule(stage), stage))
 
 # %% ../nbs/18_train.ipynb #4a783f52
 MEMORY = {"v2": 7.48, "v3": 15.48, "v4": 30.75, "v5 lite": 15.75, "v5": 95.73, "v6 lite": 31.24}  # GiB of a device that a program may use, as the TPU's compiler states it
@@ -84,7 +95,7 @@ def step_memory(config: ModelConfig,
     "Bytes that a training step needs on a device, estimated from what its arrays are."
     D, F, L, V, width = config.hidden_dim, config.mlp_dim, config.layers, config.vocab_size, jnp.dtype(compute.dtype).itemsize
     block = sum(prod(shape) for shape, _ in block_weights(config).values())
-    state = (L * block + 2 * V * D) * {"adamw": 16, "adafactor": 8}[optimizer] / parts  # weights, their gradient, moments
+    state = (L * block + 2 * V * D) * {"adamw": 16 / parts, "muon": 8 / parts + 8, "adafactor": 8 / parts}[optimizer]  # weights, their gradient, moments
     kept = {"stream": D, "attention": 2 * D, "products": 6 * D + 2 * F, "all": 12 * D + 4 * F}[compute.keep] * L
     at_work = 6 * D + 4 * min(1, (compute.mlp_chunk or tokens) / tokens) * F
     return state + tokens * width * (kept + at_work) + block * (width + 4) + V * D * (width + 8)
@@ -107,7 +118,7 @@ def choose_compute(config: ModelConfig,
     return compute
 
 # %% ../nbs/18_train.ipynb #f911d466
-def train_step(state, tokens, stage: Stage, compute: Compute, optimizer_kind: str = "adamw"):
+def train_step(state, tokens, stage: Stage, compute: Compute):
     "One step on a batch of tokens (parts, B / parts, T): the new state, and the loss, the learning rate and the gradient's norm."
     loss_and_gradient = lambda part: jax.value_and_grad(partial(mean_loss, tokens=part.astype(jnp.int32), compute=compute))(state["model"])
     if len(tokens) == 1: loss, gradient = loss_and_gradient(tokens[0])
@@ -115,13 +126,13 @@ def train_step(state, tokens, stage: Stage, compute: Compute, optimizer_kind: st
         add = lambda total, part: (jax.tree.map(jnp.add, total, loss_and_gradient(part)), None)
         total, _ = jax.lax.scan(add, (jnp.zeros(()), jax.tree.map(jnp.zeros_like, state["model"])), tokens)
         loss, gradient = jax.tree.map(lambda x: x / len(tokens), total)
-    updates, moments = optimizer(stage, optimizer_kind).update(gradient, state["optimizer"], state["model"])
+    updates, moments = optimizer(stage).update(gradient, state["optimizer"], state["model"])
     metrics = dict(loss=loss, learning_rate=schedule(stage)(state["step"]), gradient_norm=optax.tree.norm(gradient))
     return dict(step=state["step"] + 1, model=optax.apply_updates(state["model"], updates), optimizer=moments), metrics
 
-def train_state(model: Llama, stage: Stage, optimizer_kind: str = "adamw"):
+def train_state(model: Llama, stage: Stage):
     "What training begins with: step 0, the model, fresh moments."
-    return dict(model=model, **jax.jit(lambda model: dict(step=jnp.int32(0), optimizer=optimizer(stage, optimizer_kind).init(model)))(model))
+    return dict(model=model, **jax.jit(lambda model: dict(step=jnp.int32(0), optimizer=optimizer(stage).init(model)))(model))
 
 # %% ../nbs/18_train.ipynb #8ee51d70
 def check_mesh(mesh, config: ModelConfig, stage: Stage, accumulation: int = 1):
@@ -154,13 +165,13 @@ def cuts(stage: Stage, length: int, devices: int) -> list[int]:
     "Into how many parts a batch can be cut on so many devices, the fewest first: a part is at most `PART` tokens of a device, or one sequence."
     return [n for n in range(1, stage.batch_size + 1) if stage.batch_size % n == 0 and (stage.batch_size // n) % devices == 0 and stage.batch_size * length // (n * devices) <= max(PART, length)] or [1]
 
-def _plan(config, stage, shape, accumulation, compute, optimizer, device, memory, keep=None, attention=None) -> tuple[int, Compute, float]:
+def _plan(config, stage, shape, accumulation, compute, device, memory, keep=None, attention=None) -> tuple[int, Compute, float]:
     "The parts of a batch, how a step is computed on a mesh of this shape, as asked or as chosen, and the bytes that a device is estimated to need: the fewest parts that fit."
     length, rows, share = stage.context(config.tokens_per_image), shape["data"] * shape["fsdp"], shape["fsdp"] * shape["tensor"]
     for parts in [accumulation] if accumulation else cuts(stage, length // (shape["tensor"] * shape["seq"]), rows):
         tokens = max(1, stage.batch_size * length // (parts * rows * shape["seq"]))
-        chosen = compute or replace(choose_compute(config, tokens, share, device, memory, optimizer, keep), attention=attention)
-        needed = step_memory(config, tokens, chosen, share, optimizer)
+        chosen = compute or replace(choose_compute(config, tokens, share, device, memory, stage.optimizer, keep), attention=attention)
+        needed = step_memory(config, tokens, chosen, share, stage.optimizer)
         if needed < ROOM * memory: break
     return parts, chosen, needed
 
@@ -176,7 +187,6 @@ def train(model: Llama,                # fresh, or from the stage before; it is 
           seed: int = 0,               # of the order of the data
           compute: Compute | None = None, # None leaves it to `choose_compute`
           accumulation: int | None = None, # parts of a batch, one after the other; None takes the fewest that fit
-          optimizer: str = "adamw",    # or "adafactor", for less memory
           keep: str | None = None,     # what a block keeps for the way back, one of `KEEP`; None leaves it to `choose_compute`
           attention: str | None = None, # one of `attention.BACKENDS`; None leaves it to the device
           start: str | None = None,    # the hash of the weights of `model`, where another run made them; a run that was begun from others is not gone on with
@@ -190,7 +200,7 @@ def train(model: Llama,                # fresh, or from the stage before; it is 
     memory = device_memory(device)
     if jax.process_count() > 1: memory = float(process_allgather(np.float32(memory)).min())  # one plan for all
     if attention == "cudnn" and device.platform != "gpu": raise ValueError(f"attention 'cudnn' is for GPUs, and this is a {device.device_kind}: leave it out, or take 'blockwise'")
-    accumulation, compute, needed = _plan(config, stage, shape, accumulation, compute, optimizer, device, memory, keep, attention)
+    accumulation, compute, needed = _plan(config, stage, shape, accumulation, compute, device, memory, keep, attention)
     if needed > memory: warnings.warn(f"a step of {stage.name} is estimated to need {needed / 1e9:.1f} GB of a device's {memory / 1e9:.1f} GB: `lvm-lite budget` asks the compiler; more devices along fsdp, or adafactor, need less")
     if corpus.vocab_size > config.vocab_size: raise ValueError(f"{corpus.path} has a vocabulary of {corpus.vocab_size}, the model of {config.vocab_size}")
     if accumulation < 1 or stage.batch_size % accumulation: raise ValueError(f"a batch of {stage.batch_size} is not divisible into {accumulation} parts")
@@ -198,14 +208,14 @@ def train(model: Llama,                # fresh, or from the stage before; it is 
     corpus.batch(0, 1, length)  # refuses a length that the records do not have, before anything is compiled
     peak = _of_kind(PEAK, device)
     per_step = dict(tokens_per_second=stage.batch_size * length) | (dict(mfu=stage.batch_size * length * flops_per_token(config, length) / (peak * 1e12 * prod(shape.values()))) if peak else {})
-    state, log = fit(partial(train_step, stage=stage, compute=compute, optimizer_kind=optimizer), train_state(on_mesh(model), stage, optimizer), _batches(corpus, stage, length, seed, accumulation), stage.steps, directory,
-                     config=run_config(config, stage, seed, optimizer, corpus, start),
+    state, log = fit(partial(train_step, stage=stage, compute=compute), train_state(on_mesh(model), stage), _batches(corpus, stage, length, seed, accumulation), stage.steps, directory,
+                     config=run_config(config, stage, seed, corpus, start),
                      describe=stage.name, per_step=per_step, about_batch=lambda step: _sentences(corpus, stage, length, seed, step), **loop)
     return state["model"], log
 
-def run_config(config: ModelConfig, stage: Stage, seed: int, optimizer: str, corpus: Corpus, start: str | None = None) -> dict:
+def run_config(config: ModelConfig, stage: Stage, seed: int, corpus: Corpus, start: str | None = None) -> dict:
     "What a run is, as its checkpoints and the model that it leaves say."
-    return dict(model=asdict(config), stage=asdict(stage), seed=seed, optimizer=optimizer, start=start, corpus=corpus.manifest["provenance"], tokenizer=corpus.manifest["tokenizer"],
+    return dict(model=asdict(config), stage=asdict(stage), seed=seed, start=start, corpus=corpus.manifest["provenance"], tokenizer=corpus.manifest["tokenizer"],
                 mixture={source.name: [len(source), weight] for source, weight in zip(corpus.sources, corpus.weights)})
 
 def _sentences(corpus, stage, length, seed, step):
@@ -305,12 +315,14 @@ def run_stage(profile: str, stage: str,
               start: str | Path | None = None, # a stage or a Hugging Face directory; by default the stage before
               root: str | Path = "runs",       # of corpora and results
               mesh: dict | None = None,        # sizes of axes: dict(fsdp=8); None is this process's first device alone, or of several processes what `default_mesh` says
-              accept: bool = False,            # the condition in the card of the model to begin with
+              optimizer: str | None = None,    # instead of the stage's
+             accept: bool = False,            # the condition in the card of the model to begin with
               **options,                       # of `train`
              ):
     "Train one stage of a profile into `root/profile/stage`. Raises `ValueError` for a model of another configuration or tokenizer, `FileNotFoundError` where a corpus is missing, and `KeyboardInterrupt` when it was told to stop."
     p, folder = load_profile(profile), Path(root) / profile
     tokenizer, about = load_tokenizer(p.tokenizer), p.stage(stage)
+    if optimizer: about = replace(about, optimizer=optimizer)
     try: corpus, heldout = stage_corpora(folder, about, tokenizer_hash(tokenizer))
     except FileNotFoundError as e: raise FileNotFoundError(f"{e}; pretokenize.make_corpora({profile!r}, {str(root)!r}, {about.images}) makes it, or says what does") from None
     start, every = start or BEFORE[stage], max(1, min(1000, about.steps // 3))
@@ -334,7 +346,7 @@ def run_stage(profile: str, stage: str,
     if not (folder / stage / f"checkpoints/{about.steps}").is_dir(): raise KeyboardInterrupt(f"stage {stage} was told to stop; its last step is saved: run it again to go on")
     model = collect(model, host=True)
     if jax.process_index() == 0:
-        trained = run_config(model.config, about, p.seed, options.get("optimizer", "adamw"), corpus, begun)
+        trained = run_config(model.config, about, p.seed, corpus, begun)
         save_model(model, folder / stage / "model", trained=training_note(trained, folder / stage, about.steps))
 
 # %% ../nbs/18_train.ipynb #a09e72de
@@ -414,7 +426,6 @@ def budget(size: str,                  # a name of `MODELS`, or a `ModelConfig`
            keep: str | None = None,    # as does this
            attention: str | None = None, # one of `attention.BACKENDS`; None leaves it to `choose_backend`
            accumulation: int | None = None,
-           optimizer: str = "adamw",
            memory: float | None = None,  # bytes of a device, if other than the topology's
            devices: int | None = None,   # the topology's first ones alone
            utilisation: float = 0.4,   # of the peak; others reach 0.35 to 0.47 on v3
@@ -425,15 +436,15 @@ def budget(size: str,                  # a name of `MODELS`, or a `ModelConfig`
     mesh = make_mesh(**mesh or default_mesh(config, stage, len(devices)), devices=devices)
     shape, device = dict(mesh.shape), devices[0]
     tokens, available = stage.batch_size * length, memory or device_memory(device)
-    accumulation, compute, _ = _plan(config, stage, shape, accumulation, compute, optimizer, device, available, keep, attention)
+    accumulation, compute, _ = _plan(config, stage, shape, accumulation, compute, device, available, keep, attention)
     check_mesh(mesh, config, stage, accumulation)
     backend, why = choose_backend(device, compute.dtype, length, config.head_dim, shape["seq"])
     if compute.attention not in (None, backend): why = "as asked"
     compute = replace(compute, attention=compute.attention or backend)
     with jax.set_mesh(mesh):
-        state = jax.eval_shape(lambda: train_state(Llama(config, jax.random.key(0)), stage, optimizer))
+        state = jax.eval_shape(lambda: train_state(Llama(config, jax.random.key(0)), stage))
         batch = jax.ShapeDtypeStruct((accumulation, stage.batch_size // accumulation, length), jnp.uint16, sharding=NamedSharding(mesh, PartitionSpec(None, ROWS, None)))
-        lowered = jit_step(partial(train_step, stage=stage, compute=compute, optimizer_kind=optimizer)).lower(state, batch)
+        lowered = jit_step(partial(train_step, stage=stage, compute=compute)).lower(state, batch)
         refused, temporaries, arguments = "", None, sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state)) // (shape["fsdp"] * shape["tensor"])
         try:
             found = lowered.compile().memory_analysis()
@@ -444,5 +455,5 @@ def budget(size: str,                  # a name of `MODELS`, or a `ModelConfig`
             refused = found[0] if found else str(e).splitlines()[0]
     peak, flops = _of_kind(PEAK, device), tokens * flops_per_token(config, length)
     days = stage.steps * flops / (len(devices) * peak * 1e12 * utilisation) / 86400 if peak else None
-    return Budget(size if isinstance(size, str) else "a model", stage.name, topology, describe(mesh), len(devices), compute, f"{compute.attention} ({why})", accumulation, optimizer,
+    return Budget(size if isinstance(size, str) else "a model", stage.name, topology, describe(mesh), len(devices), compute, f"{compute.attention} ({why})", accumulation, stage.optimizer,
                   arguments, temporaries, int(available), refused, tokens, flops, days, utilisation)

@@ -23,9 +23,9 @@ def write_corpus(path):
     writer.close()
 
 
-def run(directory, corpus, steps, mesh, nap=0.0, **options):
+def run(directory, corpus, steps, mesh, nap=0.0, optimizer="adamw", **options):
     "The log of a run of `steps` on a mesh with these axes, a checkpoint at each step; `nap` seconds a step give a test time to strike."
-    stage = replace(STAGES["finetune"], steps=steps, batch_size=16, base_learning_rate=3e-3, final_learning_rate=3e-4)
+    stage = replace(STAGES["finetune"], steps=steps, batch_size=16, base_learning_rate=3e-3, final_learning_rate=3e-4, optimizer=optimizer)
     devices = jax.devices()[:int(np.prod(list(mesh.values())))]
     with jax.set_mesh(make_mesh(**mesh, devices=devices)):
         data = Corpus(corpus)
