@@ -73,9 +73,10 @@ def check_labels(item: Scene | Clip) -> Scene | Clip:
 
 # %% ../nbs/06_sources.ipynb #7d2e9a41
 def fingerprint(source) -> str: # finite: len(source), source[i]
-    "12 digits of a hash of a source's length, the names of its items where it has them, and the first item that can be used, picture and annotations. Raises `ValueError` where none can."
-    item, found = source[0], sha256()
-    for name in (len(source), *getattr(source, "names", ())): found.update(f"{name}\n".encode())
+    "12 digits of a hash of a source's length, the names of its items where they are listed, and the first item that can be used, picture and annotations. Raises `ValueError` where none can."
+    item, names, found = source[0], getattr(source, "names", ()), sha256()
+    listed = names if isinstance(names, list) else ()  # those of a thousand tars are counted when they are asked for
+    for name in (len(source), *listed): found.update(f"{name}\n".encode())
     for field in fields(item):
         if isinstance(value := getattr(item, field.name), np.ndarray): found.update(f"{field.name} {value.dtype} {value.shape}".encode() + value.tobytes())
     return found.hexdigest()[:12]
