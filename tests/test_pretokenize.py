@@ -54,6 +54,7 @@ def test_two_processes(by_loop, data, tmp_path):
     assert files(tmp_path) == by_loop
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Ray Data on Windows is beta")
 def test_ray(by_loop, data, tmp_path):
     ray = pytest.importorskip("ray")
