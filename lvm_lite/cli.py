@@ -309,10 +309,11 @@ def _asked(args, pictures: list, size: int):
     from pathlib import Path
     from lvm_lite.playground import Asked, ask_pictures, ask_task
     from lvm_lite.readers import Take, read_video
+    from lvm_lite.tasks import world_level
     if args.video:
         clip = _named(args.video, lambda: read_video(args.video, Take(args.given, args.stride, size, args.fit if args.fit != "none" else "resize")))
         return Asked(clip.images, f"{args.given} frames of {Path(args.video).name}", 11)
-    if args.task: return ask_task(args.task, size, args.seed, args.pairs, args.level, args.given)
+    if args.task: return ask_task(args.task, size, args.seed, args.pairs, world_level(args.task, args.level), args.given)
     for path, image in zip(args.pictures, pictures):
         if args.fit == "none" and image.shape[:2] != (size, size): raise ValueError(f"{path} has {image.shape[1]} x {image.shape[0]} pixels, the tokenizer {size} x {size}: say --fit resize or --fit crop")
     return ask_pictures(pictures, size, "resize" if args.fit == "none" else args.fit)

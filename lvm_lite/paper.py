@@ -22,7 +22,7 @@ from .loop import read_log
 from .sentences import prompt, video_prompt
 from .settings import MODELS, STAGES, ModelConfig, Profile, checkout
 from .sources import DATA_SETS, open_source, wanted
-from .tasks import TABLE3, Task, as_task, draw_pair, stand_in
+from .tasks import TABLE3, Task, as_task, draw_pair, stand_in, world_level
 from .tokenizer import load_tokenizer, tokenizer_hash
 from .world import World
 
@@ -105,7 +105,7 @@ def opened(settings: Profile,
     row = TABLE3[task] if task in TABLE3 else as_task(task)
     if settings.tokenizer == "sample":
         task = stand_in(row) if task in TABLE3 else row
-        level = level or ("pose" if task.name == "pose" else settings.level)
+        level = level or world_level(task, settings.level)
         return task, *(World(split, settings.image_size, level) for split in ("train", "heldout"))
     drawn = {a: folder for a in wanted(row) if (folder := _drawn(data, data_set, a)).is_dir()}
     held = next((ours for ours, _ in DATA_SETS[data_set].splits if ours != "train"), "train")

@@ -27,7 +27,7 @@ from .loop import read_log
 from .metrics import ConfusionMatrix, decode_mask, mask_iou, psnr
 from .readers import fit_scene, read_image
 from .sentences import IMAGES, is_frames, prompt, video_prompt
-from .tasks import PALETTE, TASKS, as_task
+from .tasks import PALETTE, TASKS, as_task, world_level
 from .world import Scene, World
 
 # %% ../nbs/23_playground.ipynb #a7861f36
@@ -197,8 +197,8 @@ class Playground:
            ):
         "Choose what is asked; a `ValueError` for uploads that are no prompt."
         self._idle()
-        size, level = self.tokenizer.config.resolution, "pose" if question == "pose" else self.level  # people are there alone
-        if isinstance(question, str): asked = ask_task(question, size, example, pairs, level)
+        size, level = self.tokenizer.config.resolution, self.level
+        if isinstance(question, str): asked = ask_task(question, size, example, pairs, level := world_level(question, level))
         elif not question: raise ValueError("upload pictures first: a pair or more, and a query")
         elif len(question) > IMAGES: raise ValueError(f"a prompt has at most {IMAGES - 1} pictures, not {len(question)}")
         else:

@@ -8,7 +8,7 @@ __all__ = ['PALETTE', 'ADE20K_USUAL', 'CITYSCAPES', 'PALETTES', 'OBJECTS', 'BONE
            'known', 'view_image', 'view_pair', 'view_segmentation', 'view_instances', 'view_panoptic', 'view_boxes',
            'view_skeleton', 'grey', 'view_grey', 'draw_depth', 'decode_depth', 'view_depth', 'edges', 'view_edges',
            'hole', 'view_masked', 'view_noisy', 'view_dark', 'view_styled', 'annotated', 'as_view', 'Task', 'as_task',
-           'draw_pair', 'make_pair', 'Row', 'stand_in', 'plugged', 'Evaluation']
+           'world_level', 'draw_pair', 'make_pair', 'Row', 'stand_in', 'plugged', 'Evaluation']
 
 # %% ../nbs/02_tasks.ipynb #213edce7
 import re
@@ -299,6 +299,10 @@ TASKS = {task.name: task for task in (
 def as_task(task: str | Task) -> Task:
     "A task by its name; an unknown one raises a `ValueError` that lists the known."
     return task if isinstance(task, Task) else lookup(TASKS, task, "task")
+
+def world_level(task: str | Task, level: str) -> str:
+    "The level of the sample world that a task is asked on: `level`, or the one that has people, where they are asked for."
+    return "pose" if as_task(task).output == "skeleton" else level
 
 def draw_pair(task: str | Task,
               scene: Scene,
