@@ -8,6 +8,7 @@ __all__ = ['AXES', 'ROWS', 'init', 'make_mesh', 'describe', 'require_divisible',
 
 # %% ../nbs/07_mesh.ipynb #66cacd0f
 import os
+import re
 from functools import cache, partial
 from math import prod
 
@@ -22,10 +23,12 @@ def init(coordinator: str | None = None, # "host:port" of process 0, the same fo
          processes: int | None = None,   # in the job
          process: int | None = None,     # this one's number, from 0
         ) -> str:
-    "Join the job that this process belongs to, if any; once, before JAX is used. Returns a line about it. Raises `ValueError` for half an address."
+    "Join the job that this process belongs to, if any; once, before JAX is used. Returns a line about it. Raises `ValueError` for half an address, and for numbers that are none."
     given = [a if a is not None else os.environ.get(f"LVM_{n}") for n, a in (("COORDINATOR", coordinator), ("PROCESSES", processes), ("PROCESS", process))]
     if any(a is not None for a in given) and None in given:
         raise ValueError(f"coordinator, processes and process belong together (arguments, or LVM_COORDINATOR, LVM_PROCESSES and LVM_PROCESS); given: {given}")
+    if given[0] is not None and not (re.fullmatch(r".+:\d+", given[0]) and all(re.fullmatch(r"\d+", str(n)) for n in given[1:])):
+        raise ValueError(f"a coordinator is HOST:PORT, such as 10.0.0.1:1234, processes and process are numbers; given: {given}")
     if not jax.distributed.is_initialized():
         if given[0] is not None: jax.distributed.initialize(given[0], int(given[1]), int(given[2]))
         else:
@@ -61,7 +64,7 @@ def require_divisible(mesh: Mesh, what: str, number: int, *axes: str, times: int
     "Raises a `ValueError` unless `number` is divisible by `times` the devices along `axes`."
     size = prod(mesh.shape[a] for a in axes)
     if number % (size * times):
-        along = " x ".join(f"{a} {mesh.shape[a]}" for a in axes if mesh.shape[a] > 1)
+        along = " x ".join(f"{a} {mesh.shape[a]}" for a in axes if mesh.shape[a] > 1) or "1 device"
         raise ValueError(f"{what} {number} is not divisible by {size * times}{f' ({times} for each)' if times > 1 else ''}: the mesh has {along}")
 
 # %% ../nbs/07_mesh.ipynb #420d9d12
