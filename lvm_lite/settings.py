@@ -175,6 +175,7 @@ def load_profile(name: str,                     # "sample", "paper", or a sectio
         if section.startswith(name + "."): lookup(STAGES, section.split(".", 1)[1], f"stage in [{section}]")
     profile = replace(_override(Profile(name), ini[name], name), stages=tuple(stages.values()))
     lookup(MODELS, profile.model, "model")
+    if not 0 <= profile.seed < 2**32: raise ValueError(f"[{name}] seed must be 0 to {2**32 - 1}, not {profile.seed}: JAX would cut it")
     for s in profile.stages:
         at_least_one(s, "images", "steps", "batch_size", where=f"[{name}.{s.name}] ")
         if s.warmup_steps >= s.steps: raise ValueError(f"[{name}.{s.name}] has {s.steps} steps, and its rate rises over {s.warmup_steps}: set warmup_steps to fewer")

@@ -92,10 +92,10 @@ def step_memory(config: ModelConfig,
                 parts: int = 1,  # devices that share the weights
                 optimizer: str = "adamw",
                ) -> float:
-    "Bytes that a training step needs on a device, estimated from what its arrays are."
+    "Bytes that a training step needs on a device, estimated from what its arrays are. Raises `ValueError` for an unknown optimizer."
     D, F, L, V, width = config.hidden_dim, config.mlp_dim, config.layers, config.vocab_size, jnp.dtype(compute.dtype).itemsize
     block = sum(prod(shape) for shape, _ in block_weights(config).values())
-    state = (L * block + 2 * V * D) * {"adamw": 16 / parts, "muon": 8 / parts + 8, "adafactor": 8 / parts}[optimizer]  # weights, their gradient, moments
+    state = (L * block + 2 * V * D) * lookup({"adamw": 16 / parts, "muon": 8 / parts + 8, "adafactor": 8 / parts}, optimizer, "optimizer")  # weights, their gradient, moments
     kept = {"stream": D, "attention": 2 * D, "products": 6 * D + 2 * F, "all": 12 * D + 4 * F}[compute.keep] * L
     at_work = 6 * D + 4 * min(1, (compute.mlp_chunk or tokens) / tokens) * F
     return state + tokens * width * (kept + at_work) + block * (width + 4) + V * D * (width + 8)
