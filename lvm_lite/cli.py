@@ -425,11 +425,12 @@ def axes(text: str) -> dict[str, int]: # "data=8,fsdp=32"
 MESH = argument("--mesh", metavar="AXIS=N,…", help="devices along data, fsdp, tensor and seq; -1 is what is left")
 KEEP = argument("--keep", choices=("all", "products", "attention", "stream"), help="what a block keeps for the way back; by default what fits")
 OPTIMIZER = argument("--optimizer", choices=("adamw", "muon", "adafactor"), help="instead of the stage's, which is adamw in the paper; adafactor for less memory")
-def _with(stage, optimizer):
+PARTS = argument("--accumulation", type=count, metavar="PARTS", help="parts that a batch is worked through in, one after the other; by default as few as a device holds")
+
+def _with(stage, optimizer: str | None):
+    "The stage with the optimizer that `--optimizer` names, if it names one."
     from dataclasses import replace
     return replace(stage, optimizer=optimizer) if optimizer else stage
-
-PARTS = argument("--accumulation", type=count, metavar="PARTS", help="parts that a batch is worked through in, one after the other; by default as few as a device holds")
 
 # %% ../nbs/25_cli.ipynb #10719d62
 @verb(argument("stage", help="pretrain, finetune or long_video"),

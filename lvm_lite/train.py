@@ -316,7 +316,7 @@ def run_stage(profile: str, stage: str,
               root: str | Path = "runs",       # of corpora and results
               mesh: dict | None = None,        # sizes of axes: dict(fsdp=8); None is this process's first device alone, or of several processes what `default_mesh` says
               optimizer: str | None = None,    # instead of the stage's
-             accept: bool = False,            # the condition in the card of the model to begin with
+              accept: bool = False,            # the condition in the card of the model to begin with
               **options,                       # of `train`
              ):
     "Train one stage of a profile into `root/profile/stage`. Raises `ValueError` for a model of another configuration or tokenizer, `FileNotFoundError` where a corpus is missing, and `KeyboardInterrupt` when it was told to stop."
