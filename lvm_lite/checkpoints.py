@@ -47,6 +47,7 @@ def config_from_json(j: dict, source: str = "config.json") -> ModelConfig:
     j = dict(rope_theta=rope.get("rope_theta", 1e4)) | j
     wanted = dict(hidden_act="silu", num_key_value_heads=j.get("num_attention_heads"), tie_word_embeddings=False, attention_bias=False, mlp_bias=False, rope_scaling=None)
     wrong = [f"{k} = {j[k]!r} (this model has {v!r})" for k, v in wanted.items() if j.get(k, v) != v]
+    wrong += [f"{k} = {j[k]!r} (a number above 0 is wanted)" for k in ("rope_theta", "rms_norm_eps") if k in j and not (isinstance(j[k], (int, float)) and j[k] > 0)]
     if rope.get("rope_type", "default") != "default": wrong.append(f"rope_type = {rope['rope_type']!r} (this model has 'default')")
     missing = [k for k in list(_CONFIG)[:6] if k not in j]
     if wrong or missing: raise ValueError(f"{source} is not of this architecture: {'; '.join(wrong + [f'{k} is missing' for k in missing])}")

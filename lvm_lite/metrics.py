@@ -21,6 +21,7 @@ from PIL import Image
 
 from .files import read_safetensors, write_safetensors
 from .settings import lookup
+from .tasks import as_unit
 
 # %% ../nbs/19_metrics.ipynb #eac9e2ea
 @dataclass(frozen=True)
@@ -162,7 +163,7 @@ def decode_mask(image: np.ndarray,   # (H, W, 3) uint8, or float in [0, 1]
     "The class of the nearest colour by L1, at the truth's size; ties go to the lower class. Raises `ValueError` for what is no picture."
     image = np.asarray(image)
     if image.ndim != 3 or image.shape[-1] != 3: raise ValueError(f"a mask is a picture (H, W, 3), not {image.shape}")
-    planes = [p.astype(np.float32) for p in np.moveaxis(image if image.dtype == np.uint8 else _unit(image) * 255, -1, 0)]  # whole numbers stay exact
+    planes = [p.astype(np.float32) for p in np.moveaxis(image if image.dtype == np.uint8 else as_unit(image) * 255, -1, 0)]  # whole numbers stay exact
     if size is not None and tuple(size) != planes[0].shape: planes = [np.asarray(Image.fromarray(p).resize(size[::-1], Image.Resampling.BILINEAR)) for p in planes]
     best, out = np.full(planes[0].shape, np.inf, np.float32), np.zeros(planes[0].shape, np.int64)
     for k, colour in enumerate(np.asarray(colours, np.float32)):  # class by class and channel by channel: 256 x 256 pixels and 150 classes in some 30 ms
@@ -176,7 +177,7 @@ def psnr(a: np.ndarray, # images, uint8 in 0…255 or float in [0, 1]
          b: np.ndarray, # the same shape, either type
         ) -> float:
     "Peak signal-to-noise ratio in dB over all values; infinite for equal images. Raises `ValueError` for shapes that differ."
-    a, b = _unit(a), _unit(b)
+    a, b = as_unit(a), as_unit(b)
     if a.shape != b.shape: raise ValueError(f"images have shapes {a.shape} and {b.shape}")
     mse = np.mean((a - b) ** 2)
     return float(-10 * np.log10(mse)) if mse else float("inf")
@@ -188,7 +189,7 @@ def edge_counts(truth: np.ndarray,  # edges, white on black, (H, W, 3), uint8 or
     "(4,) int64: the answer's edge pixels that lie within reach of the truth's, all of its; the truth's within reach of the answer's, all of its. Counts of pictures add up. Raises `ValueError` for shapes that differ."
     if np.shape(truth) != np.shape(answer): raise ValueError(f"images have shapes {np.shape(truth)} and {np.shape(answer)}")
     if np.ndim(truth) != 3 or np.shape(truth)[-1] != 3: raise ValueError(f"edges are a picture (H, W, 3), not {np.shape(truth)}")
-    truth, answer = (np.uint8(_unit(x).mean(-1) > 0.5) for x in (truth, answer))
+    truth, answer = (np.uint8(as_unit(x).mean(-1) > 0.5) for x in (truth, answer))
     near = lambda x: cv2.dilate(x, np.ones((2 * reach + 1,) * 2, np.uint8))
     return np.array([(answer & near(truth)).sum(), answer.sum(), (truth & near(answer)).sum(), truth.sum()], np.int64)
 
@@ -197,14 +198,6 @@ def f_measure(counts: np.ndarray # sums of `edge_counts`
     "Harmonic mean of precision and recall of all pictures together, in [0, 1], as the Berkeley benchmark takes it at one threshold; 0 where nothing was found, NaN where there is nothing to find."
     precision, recall = counts[0] / max(counts[1], 1), counts[2] / max(counts[3], 1)
     return float("nan") if not counts[3] else float(2 * precision * recall / (precision + recall)) if counts[0] else 0.0
-
-def _unit(a) -> np.ndarray:
-    "An image as float64 in [0, 1]."
-    a = np.asarray(a)
-    if a.dtype == np.uint8: return a / 255
-    if a.dtype.kind != "f": raise ValueError(f"images are uint8 or float in [0, 1], not {a.dtype}")
-    if a.size and not (a.min() >= 0 and a.max() <= 1): raise ValueError(f"float images lie in [0, 1], not [{a.min():.3g}, {a.max():.3g}]")
-    return a.astype(np.float64)
 
 # %% ../nbs/19_metrics.ipynb #9509df7b
 def perplexity(losses: np.ndarray # of the tokens, in nats, any shape

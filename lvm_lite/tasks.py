@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['PALETTE', 'ADE20K_USUAL', 'CITYSCAPES', 'PALETTES', 'OBJECTS', 'BONE_COLOURS', 'GREY', 'DEPTH_CODES', 'VIEWS', 'View',
-           'KINDS', 'TASKS', 'TABLE3', 'TABLE4', 'palette', 'draw_palette', 'decode_palette', 'painter_palette',
-           'known', 'view_image', 'view_pair', 'view_segmentation', 'view_instances', 'view_panoptic', 'view_boxes',
-           'view_skeleton', 'grey', 'view_grey', 'draw_depth', 'decode_depth', 'view_depth', 'edges', 'view_edges',
-           'hole', 'view_masked', 'view_noisy', 'view_dark', 'view_styled', 'annotated', 'as_view', 'Task', 'as_task',
-           'world_level', 'draw_pair', 'make_pair', 'Row', 'stand_in', 'plugged', 'Evaluation']
+           'KINDS', 'TASKS', 'TABLE3', 'TABLE4', 'palette', 'draw_palette', 'as_unit', 'decode_palette',
+           'painter_palette', 'known', 'view_image', 'view_pair', 'view_segmentation', 'view_instances',
+           'view_panoptic', 'view_boxes', 'view_skeleton', 'grey', 'view_grey', 'draw_depth', 'decode_depth',
+           'view_depth', 'edges', 'view_edges', 'hole', 'view_masked', 'view_noisy', 'view_dark', 'view_styled',
+           'annotated', 'as_view', 'Task', 'as_task', 'world_level', 'draw_pair', 'make_pair', 'Row', 'stand_in',
+           'plugged', 'Evaluation']
 
 # %% ../nbs/02_tasks.ipynb #213edce7
 import re
@@ -46,12 +47,20 @@ def draw_palette(classes: np.ndarray,             # (..., H, W) ints
     return colours[classes]
 
 # %% ../nbs/02_tasks.ipynb #d0292d30
+def as_unit(image) -> np.ndarray:
+    "An image, uint8 or float in [0, 1], as float64 in [0, 1]; a `ValueError` says what else it is."
+    a = np.asarray(image)
+    if a.dtype == np.uint8: return a / 255
+    if a.dtype.kind != "f": raise ValueError(f"images are uint8 or float in [0, 1], not {a.dtype}")
+    if a.size and not (a.min() >= 0 and a.max() <= 1): raise ValueError(f"float images lie in [0, 1], not [{a.min():.3g}, {a.max():.3g}]")
+    return a.astype(np.float64)
+
 def decode_palette(image: np.ndarray,               # (..., H, W, 3) uint8, or float in [0, 1]
                    colours: np.ndarray = PALETTE,   # (K, 3) uint8
                   ) -> np.ndarray:
-    "The class whose colour is nearest by L1, (..., H, W) uint8 (uint16 from 257 classes on); ties go to the lower class."
+    "The class whose colour is nearest by L1, (..., H, W) uint8 (uint16 from 257 classes on); ties go to the lower class. Raises as `as_unit` does."
     image = np.asarray(image)
-    x = image.astype(np.float32) * (255 if image.dtype.kind == "f" else 1)
+    x = (image if image.dtype == np.uint8 else as_unit(image) * 255).astype(np.float32)  # whole numbers stay exact
     best, out = np.full(x.shape[:-1], np.inf, np.float32), np.zeros(x.shape[:-1], np.uint8 if len(colours) <= 256 else np.uint16)
     for k, colour in enumerate(colours.astype(np.float32)):  # class by class keeps the memory at that of the picture
         distance = np.abs(x - colour).sum(-1)
@@ -166,10 +175,9 @@ def draw_depth(depth: np.ndarray, code: str = "grey") -> np.ndarray:
 def decode_depth(image: np.ndarray, # (..., H, W, 3) uint8, or float in [0, 1]
                  code: str = "grey",
                 ) -> np.ndarray:
-    "Nearness (..., H, W) float32 in [0, 1]: the mean of the channels of grey, the nearest colour of any other code."
-    image = np.asarray(image)
+    "Nearness (..., H, W) float32 in [0, 1]: the mean of the channels of grey, the nearest colour of any other code. Raises as `as_unit` does."
     if lookup(DEPTH_CODES, code, "depth code") is not DEPTH_CODES["grey"]: return decode_palette(image, DEPTH_CODES[code]).astype(np.float32) / np.float32(255)
-    return image.mean(-1, dtype=np.float32) / np.float32(1 if image.dtype.kind == "f" else 255)
+    return as_unit(image).mean(-1).astype(np.float32)
 
 def view_depth(scene: Scene, seed: int | tuple) -> np.ndarray:
     "Nearness in grey."
