@@ -22,7 +22,7 @@ from .loop import read_log
 from .sentences import prompt, video_prompt
 from .settings import MODELS, STAGES, ModelConfig, Profile, checkout
 from .sources import DATA_SETS, open_source, wanted
-from .tasks import TABLE3, Task, as_task, draw_pair, stand_in, world_level
+from .tasks import TABLE3, Task, as_task, as_unit, draw_pair, stand_in, world_level
 from .tokenizer import load_tokenizer, tokenizer_hash
 from .world import World
 
@@ -143,8 +143,7 @@ def answered(artist: Artist,
 KINDS = {"segmentation": "mask", "depth": "depth", "edges": "edges", "colourisation": "picture", "inpainting": "picture", "segmentation-to-image": "picture"} # task -> kind of its answers
 
 def _looks(images) -> np.ndarray: # (n, H, W, 3) uint8, or float in [0, 1] -> (n, 7)
-    x = np.asarray(images)
-    x = x.astype(np.float64) / (255 if x.dtype == np.uint8 else 1)
+    x = as_unit(images)
     high, low = x.max(-1), x.min(-1)
     colour, bright = high - low, x.mean(-1)
     steps = np.abs(np.diff(bright, axis=1)).mean((1, 2)), np.abs(np.diff(bright, axis=2)).mean((1, 2))
