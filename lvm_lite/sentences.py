@@ -147,9 +147,9 @@ def video_prompt(source,                # a World or a finite source of clips
 # %% ../nbs/04_sentences.ipynb #c1c4e713
 MIXTURES = { # name -> what a corpus of the sample world is made of -> share; `task--level` is a task on another level than the run's
     "short": {"segmentation": 0.20, "segmentation-to-image": 0.15, "colourisation": 0.15, "inpainting": 0.15, "edges": 0.10, "depth": 0.10, "video": 0.15},
-    "long": {"segmentation--plain": 0.06, "segmentation": 0.32, "segmentation--semantic": 0.04, "segmentation-to-image": 0.08, "segmentation-to-image--semantic": 0.02,
-             "colourisation": 0.09, "inpainting": 0.08, "edges": 0.06, "depth": 0.06, "video": 0.08,
-             "pose--pose": 0.03, "detection": 0.03, "style": 0.02, "segmentation-to-video": 0.03},
+    "long": {"segmentation--plain": 0.03, "segmentation": 0.34, "segmentation--semantic": 0.04, "segmentation-to-image": 0.07, "segmentation-to-image--semantic": 0.02,
+             "colourisation": 0.08, "inpainting": 0.07, "edges": 0.05, "depth": 0.09, "video": 0.07,
+             "pose--pose": 0.03, "detection": 0.04, "style": 0.02, "segmentation-to-video": 0.05},
 }
 
 # %% ../nbs/04_sentences.ipynb #9dba0786
