@@ -153,8 +153,8 @@ def _override(obj, section, where: str):
 # %% ../nbs/00_settings.ipynb #80db0b45
 SAMPLE = {
     "sample": dict(model="sample-xs", tokenizer="sample", image_size="32", seed="0", sentences="600", level="colour"),
-    "sample.pretrain": dict(steps="350", batch_size="32", base_learning_rate="2e-3", final_learning_rate="2e-4", warmup_steps="30"),
-    "sample.finetune": dict(steps="200", batch_size="4", base_learning_rate="1e-3", final_learning_rate="1e-4"),
+    "sample.pretrain": dict(steps="250", batch_size="32", base_learning_rate="2e-3", final_learning_rate="2e-4", warmup_steps="30"),
+    "sample.finetune": dict(steps="150", batch_size="4", base_learning_rate="1e-3", final_learning_rate="1e-4"),
 }
 
 # %% ../nbs/00_settings.ipynb #f01db746
