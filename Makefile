@@ -35,7 +35,7 @@ tokenizer: $(STAMP) ## train the sample tokenizer anew into data/tokenizer: an h
 	@mkdir -p figures/runs
 	$(BIN)/papermill nbs/train/tokenizer.ipynb figures/runs/tokenizer.ipynb -p train True
 
-train-sample: $(STAMP) ## train the sample Llamas anew into data/llama, which must not be there: two and a half hours on two cores, and it goes on where it stopped
+train-sample: $(STAMP) ## train the sample Llamas anew into data/llama, which must not be there: three hours on two cores, and it goes on where it stopped
 	@mkdir -p figures/runs
 	GLIBC_TUNABLES=glibc.malloc.hugetlb=1 $(BIN)/papermill nbs/train/llama.ipynb figures/runs/llama.ipynb -p train True
 
