@@ -199,7 +199,6 @@ def train(model: Llama,                # fresh, or from the stage before; it is 
     device = jax.local_devices()[0]  # another process's does not say how much memory it has
     memory = device_memory(device)
     if jax.process_count() > 1: memory = float(process_allgather(np.float32(memory)).min())  # one plan for all
-    if attention == "cudnn" and device.platform != "gpu": raise ValueError(f"attention 'cudnn' is for GPUs, and this is a {device.device_kind}: leave it out, or take 'blockwise'")
     accumulation, compute, needed = _plan(config, stage, shape, accumulation, compute, device, memory, keep, attention)
     if needed > memory: warnings.warn(f"a step of {stage.name} is estimated to need {needed / 1e9:.1f} GB of a device's {memory / 1e9:.1f} GB: `lvm-lite budget` asks the compiler; more devices along fsdp, or adafactor, need less")
     if corpus.vocab_size > config.vocab_size: raise ValueError(f"{corpus.path} has a vocabulary of {corpus.vocab_size}, the model of {config.vocab_size}")
