@@ -1,4 +1,6 @@
 "Blockwise attention against plain attention over a grid of lengths, chunks and head dims: forward and every gradient."
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -34,6 +36,7 @@ def test_cudnns_kernel_runs_once_where_attention_is_kept(keep, forward, monkeypa
     "Traced as for a GPU that is not here: JAX gives its kernel's outputs no name, so that the policy has to know the kernel."
     from jax._src.cudnn import fused_attention_stablehlo as cudnn
     for check in ("check_cudnn_version", "check_compute_capability"): monkeypatch.setattr(cudnn, check, lambda *_: 91000)
+    monkeypatch.setattr(jax, "devices", lambda: [SimpleNamespace(platform="gpu", device_kind="a GPU")])
     config = ModelConfig(64, 128, 2, 2, vocab_size=50, codebook_size=40, tokens_per_image=16, context=128)
     loss = lambda model: mean_loss(model, jnp.zeros((1, 128), jnp.int32), Compute("bfloat16", keep, attention="cudnn"))
     assert str(jax.make_jaxpr(jax.grad(loss))(Llama(config, jax.random.key(0)))).count("= dot_product_attention_fwd_wrapper[") == forward
