@@ -125,10 +125,13 @@ def tokenize(args) -> int:
 
     example: lvm-lite tokenize lol-light-enhanced-image --data data-sets --out runs/lol --dry-run"""
     from lvm_lite import pretokenize, sources
+    from pathlib import Path
     from lvm_lite.corpus import report
+    from lvm_lite.tasks import TABLE3
     from lvm_lite.tokenizer import load_tokenizer
     if args.list:
-        print(sources.catalogue(args.data))
+        _show(args, dict(rows=[dict(row=r.name, kind=r.kind, annotation=r.annotation) for r in TABLE3.values()],
+                         data_sets=[dict(name=d.name, folder=d.folder, items=d.items, needs=d.needs, licence=d.licence, here=(Path(args.data) / d.folder).is_dir()) for d in sources.DATA_SETS.values()]), sources.catalogue(args.data))
         return 0
     tokenizer, annotations = load_tokenizer(args.tokenizer), {}
     for text in args.annotations:
@@ -176,13 +179,14 @@ def weights(args) -> int:
         _show(args, found, "\n".join(f"{f['network']:10} {f['title']:22} " + (f"{f['file']}, from {f['source']}" if f["here"] else missing(f)) for f in found))
         return 0
     if args.file and len(names) != 1: raise ValueError(f"--from {args.file}: name the one network whose weights it holds")
-    failed = []
+    failed, files = [], {}
     for name in names:
-        try: features.fetch_weights(name, args.file)
+        try: files[name] = str(features.fetch_weights(name, args.file, say=lambda line: print(line, file=sys.stderr if args.json else sys.stdout)))
         except FileNotFoundError as e:
             if len(names) == 1: raise
             failed.append(name)
             print(f"lvm-lite weights: {e}", file=sys.stderr)
+    if args.json: _show(args, files, "")
     return 1 if failed else 0
 
 # %% ../nbs/25_cli.ipynb #b84eeaaf
@@ -226,7 +230,8 @@ def evaluate(args) -> int:
     if args.dry_run:
         p, fields = conditioned(replace(protocol, samples=protocol.samples if args.samples is None else args.samples), args.condition, annotator, args.annotations)
         queries, training, _ = open_protocol(p, args.data, tokenizer.config.resolution, fields)
-        made, shards, words = len(list((out / "samples").glob("*.safetensors"))), -(-p.samples // SHARD), in_words(p, tokenizer.config.resolution, queries.name)
+        finished = [len(list(folder.glob("[0-9]*.safetensors"))) for folder in ([out / "samples"] if args.model != "none" else (out / "measured").glob("*"))]  # [0-9]: what a killed writer left begins with a dot
+        made, shards, words = min(finished, default=0), -(-p.samples // SHARD), in_words(p, tokenizer.config.resolution, queries.name)
         _show(args, dict(protocol=words, queries=len(queries), training=training and len(training), out=str(out), shards=shards, made=made, model=args.model),
               f"{words}\n{len(queries):,} queries are here{'' if training else ', and no training split'}; {made} of {shards} shards are in {out}; model {args.model}")
         return 0 if len(queries) >= p.samples else 1
@@ -454,9 +459,9 @@ def train(args) -> int:
     if args.dry_run:
         from dataclasses import asdict
         import jax
-        found = training.budget(profile.model, stage, f"{jax.devices()[0].platform}:{1 if sizes is None else jax.device_count()}", sizes, keep=args.keep, attention=args.attention, accumulation=args.accumulation)
+        found = training.budget(profile.model, stage, f"{jax.devices()[0].platform}:{1 if sizes is None and jax.process_count() == 1 else jax.device_count()}", sizes, keep=args.keep, attention=args.attention, accumulation=args.accumulation)
         _show(args, asdict(found) | dict(fits=found.fits), str(found))
-        return 0
+        return 0 if found.fits else 1
     options = {k: v for k, v in dict(accumulation=args.accumulation, keep=args.keep, attention=args.attention, accept=args.accept, save_every=args.save_every, evaluate_every=args.evaluate_every, tensorboard=args.tensorboard).items() if v is not None}
     training.run_stage(args.profile, args.stage, args.start, args.root, sizes, args.optimizer, **options)
     model = f"{args.root}/{args.profile}/{args.stage}/model"
@@ -533,7 +538,13 @@ def main(argv: list[str] | None = None # the command line's by default
         ) -> int:
     "Run a command; returns 0 when it did its work, 1 when some of it failed, 2 when it was asked wrongly, 130 when interrupted."
     args = parser().parse_args(argv)
-    try: return VERBS[args.verb][0](args)
+    try:
+        code = VERBS[args.verb][0](args)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # its reader, such as head, has had enough; what is left must not be written at exit either
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except (ValueError, FileNotFoundError) as e: print(f"lvm-lite {args.verb}: {e}", file=sys.stderr); return 2
     except (OSError, FloatingPointError, MemoryError) as e: print(f"lvm-lite {args.verb}: {e}", file=sys.stderr); return 1
     except KeyboardInterrupt: print(f"lvm-lite {args.verb}: interrupted; run it again to go on", file=sys.stderr); return 130

@@ -173,9 +173,8 @@ class Question:
     classes: np.ndarray | None = None  # (H, W) of the truth, as the data set counts them
 
 def kept_pair(p: Protocol, training, file: Path) -> np.ndarray: # (2, H, W, 3) uint8
-    "The pair that stands before every query: from `file`, or drawn from training and put there. Raises `FileNotFoundError` without a training split."
+    "The pair that stands before every query: from `file`, or drawn from training and put there."
     if file.exists(): return read_safetensors(file)["pair"]
-    if training is None: raise FileNotFoundError(f"{p.name} is asked with a pair from training, and there is no training split below --data")
     i = int(generator("prompt", p.seed).integers(len(training)))
     pair = np.stack(draw_pair(p.task, training[i], (p.seed, i)))
     write_safetensors(file, dict(pair=pair), dict(item=str(i), source=training.name))
@@ -434,6 +433,7 @@ def evaluate(protocol: str | Protocol,          # a name of `PROTOCOLS`, or one 
     if p.samples < 2: raise ValueError(f"{p.name}: a score needs at least 2 samples, not {p.samples}")
     if not 0 < batch_size <= SHARD: raise ValueError(f"batch_size is 1 to {SHARD}, the samples of a shard, not {batch_size}")
     if not 0 <= rank < ranks: raise ValueError(f"rank {rank} of {ranks} hosts: they count from 0 to {ranks - 1}")
+    if ranks > 1 and out is None: raise ValueError(f"{ranks} hosts share their shards in one folder: name it by out")
     if model is not None: check_pair(model, tokenizer)
     size = tokenizer.config.resolution
     queries, training, others = open_protocol(p, data, size, fields)
@@ -447,9 +447,10 @@ def evaluate(protocol: str | Protocol,          # a name of `PROTOCOLS`, or one 
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(out or temporary)
         first = None if p.data == "sample" else fingerprint(queries)  # what the data lack is said before the folder is taken
-        pair = None if video else kept_pair(p, training, folder / "pair.safetensors")
+        if not video and training is None and not (folder / "pair.safetensors").exists(): raise FileNotFoundError(f"{p.name} is asked with a pair from training, and there is no training split below {data}")
         _claim(folder, dict(protocol=asdict(replace(p, task=as_task(p.task).name, metrics=(), fvd=(), video_is="")), source=queries.name, items=len(queries), names_and_first_item=first,
                             tokenizer=tokenizer_hash(tokenizer), model=model_digest(model) if model is not None else None, batch_size=batch_size))
+        pair = None if video else kept_pair(p, training, folder / "pair.safetensors")  # only now, so that no other run's folder gets one
         served = model if model is None or isinstance(model, Served) else serve(model)  # once, and not for each batch
         read_pair = once(lambda: None if pair is None else share(served, tokenizer.encode(pair).reshape(-1)))  # a run that is finished reads nothing
         others = others if others is not None and len(others) >= p.samples else None

@@ -370,9 +370,9 @@ def default_mesh(config: ModelConfig, stage: Stage, devices: int) -> dict:
     return dict(data=int(rows // fsdp), fsdp=int(fsdp), tensor=1, seq=int(devices // rows))
 
 def topology_devices(topology: str) -> list:
-    "The devices of `v3:16x8` (a TPU that need not be here), of `cpu:8` or of `gpu` (which are). Raises `ValueError` for devices or topologies that there are not."
+    "The devices of `v3:16x8` (a TPU that need not be here), of `cpu:8`, `gpu` or `tpu` (which are). Raises `ValueError` for devices or topologies that there are not."
     platform, _, shape = topology.partition(":")
-    if platform in ("cpu", "gpu"):
+    if platform in ("cpu", "gpu", "tpu"):
         devices = jax.devices(platform)
         if shape and len(devices) < int(shape): raise ValueError(f"{topology}: there are {len(devices)} devices; XLA_FLAGS=--xla_force_host_platform_device_count={shape} makes a CPU pose as so many")
         return devices[:int(shape or len(devices))]

@@ -71,7 +71,7 @@ def test_example_runs_as_printed(verb, place, monkeypatch):
                                   "evaluate --list --json", "evaluate sample-depth --model none --samples 32 --dry-run --json", "evaluate sample-depth --model none --samples 4 --out runs/four --json",
                                   "budget sample-xs finetune --topology cpu:1 --accumulation 512 --json", "train pretrain --dry-run --json",
                                   "generate cat.png cat-mask.png dog.png --fit crop --dry-run --json", "generate cat.png cat-mask.png dog.png --fit crop --out runs/dog --json", "export sample-small --out runs/exported --json",
-                                  "tokenize --own colourisation=pictures:data-sets/lol --dry-run --json", "tokenize --own colourisation=pictures:data-sets/lol --out runs/own-json --json"])
+                                  "tokenize --list --json", "tokenize --own colourisation=pictures:data-sets/lol --dry-run --json", "tokenize --own colourisation=pictures:data-sets/lol --out runs/own-json --json"])
 def test_json_is_all_that_is_printed(line, place, monkeypatch):
     code, out, err = run(place, line, monkeypatch)
     assert code == 0, err
@@ -88,6 +88,19 @@ def test_own_folders_become_a_corpus(place, monkeypatch):
     code, out, err = run(place, "tokenize --own colourisation=pictures:data-sets/lol --own inpainting=pictures:data-sets/lol/our485/low --out runs/own", monkeypatch)
     assert code == 0 and "colourisation: 10 sentences" in out and "inpainting: 5 sentences" in out and (place / "runs/own/manifest.json").exists(), out + err
     assert "write TASK=KIND:FOLDER" in run(place, "tokenize --own segmentation=mine", monkeypatch)[2]
+
+
+def test_a_dry_run_counts_what_a_run_without_a_model_made(place, monkeypatch):
+    line = "evaluate sample-depth --model none --samples 4 --out runs/none --json"
+    assert json.loads(run(place, f"{line} --dry-run", monkeypatch)[1])["made"] == 0
+    assert run(place, line, monkeypatch)[0] == 0
+    assert json.loads(run(place, f"{line} --dry-run", monkeypatch)[1])["made"] == 1
+
+
+def test_a_reader_that_stops_is_no_error():
+    said = subprocess.Popen([sys.executable, "-c", "from lvm_lite.cli import main; raise SystemExit(main(['tokenize', '--list']))"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    said.stdout.close()  # as `| head` does
+    assert said.stderr.read() == b"" and said.wait() == 1
 
 
 def test_exit_codes(place, monkeypatch):

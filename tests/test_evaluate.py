@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -154,6 +155,10 @@ def test_the_pair_is_kept(data, pair, tmp_path):
     png(first_picture, np.full((H, W, 3), 7, np.uint8))
     with pytest.raises(ValueError, match="holds samples of another evaluation .names_and_first_item: "):
         evaluate("cityscapes-segmentation", *pair, tmp_path / "data", tmp_path / "run", samples=2, networks=STUBS, batch_size=2)
+    (tmp_path / "run/pair.safetensors").unlink()
+    with pytest.raises(ValueError, match="holds samples of another evaluation"):
+        evaluate(replace(PROTOCOLS["cityscapes-segmentation"], seed=7), *pair, data, tmp_path / "run", samples=2, networks=STUBS, batch_size=2)
+    assert not (tmp_path / "run/pair.safetensors").exists(), "a folder of another evaluation was given this one's pair"
 
 
 # --- killed in the middle ---
