@@ -258,6 +258,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                 'lvm_lite.files._read_zip': ('files.html#_read_zip', 'lvm_lite/files.py'),
                                 'lvm_lite.files._rebuild_tensor': ('files.html#_rebuild_tensor', 'lvm_lite/files.py'),
                                 'lvm_lite.files._remove': ('files.html#_remove', 'lvm_lite/files.py'),
+                                'lvm_lite.files._whole': ('files.html#_whole', 'lvm_lite/files.py'),
                                 'lvm_lite.files.atomic_write': ('files.html#atomic_write', 'lvm_lite/files.py'),
                                 'lvm_lite.files.copy_file': ('files.html#copy_file', 'lvm_lite/files.py'),
                                 'lvm_lite.files.differences': ('files.html#differences', 'lvm_lite/files.py'),

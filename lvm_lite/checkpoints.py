@@ -325,13 +325,13 @@ def check_codes(trained: dict, tokenizer, source: str | Path):
 def export(run: str | Path,             # the directory of a training run, or of a model
            directory: str | Path,       # to be made; an earlier export is replaced, anything else refused
            tokenizer: str | Path | None = None, # the directory of the tokenizer to go along, or "sample"
-           step: int | None = None,     # of the run; the last by default
+           step: int | None = None,     # of a run; the last by default
            dtype=np.float32,            # of the file
            title: str | None = None,
            condition: str | None = None, # what whoever loads the model has to accept
            accept: bool = False,        # the condition in the card of a model
           ) -> Path:
-    "Write a directory that stands alone: model, tokenizer, what trained it, and a card. Raises `ValueError` for a tokenizer that the model was not trained with, a condition that was not accepted, a file in place of the tokenizer's directory, and a directory that holds something else."
+    "Write a directory that stands alone: model, tokenizer, what trained it, and a card. Raises `ValueError` for a tokenizer that the model was not trained with, a condition that was not accepted, a file in place of the tokenizer's directory, a step of what is no run, and a directory that holds something else."
     from lvm_lite.tokenizer import load_tokenizer
     target, source = Path(directory).resolve(), Path(run).resolve()
     if source.exists() and (target == source or target in source.parents): raise ValueError(f"{directory} is or holds {run}, which is exported: name another directory")
@@ -340,6 +340,7 @@ def export(run: str | Path,             # the directory of a training run, or of
     if tokenizer_directory and tokenizer_directory.is_file(): raise ValueError(f"{tokenizer} is a file: name the directory of the tokenizer, with its weights and config.json, which goes along as a whole")
     if (Path(run) / "checkpoints").exists(): model, trained, step = read_checkpoint(run, step)
     else:
+        if step is not None: raise ValueError(f"{run} has no checkpoints, and step {step} is asked for: name the directory of the training run, or leave the step out to export the model that is there")
         there = model_directory(run)
         model, condition = load_model(there, accept=accept), condition or consent(there)  # a condition travels along
         trained = noted_training(there)

@@ -14,6 +14,7 @@ import re
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -271,7 +272,8 @@ class _Source:
 
     def __getitem__(self, records: slice):
         "Records in the order in which they were written, (n, length) uint16."
-        return self.corpus._read(np.arange(self.begin, self.end)[records], 1)
+        asked = range(self.begin, self.end)[records]  # an array of all would make reading slice by slice quadratic
+        return self.corpus._read(np.arange(asked.start, asked.stop, asked.step), 1)
 
     def first(self, limit=None): return self[:limit] # -> the first `limit` records, or all
 
@@ -317,14 +319,21 @@ def import_lvm(file: str | Path,     # JSON lines
                source: str,          # the name that the records get
                shard_size: int = 4096, # records a shard
               ) -> int:              # records read
-    "Store the records of one of LVM's token files. Raises a `ValueError` that names the file and the line, or a source that another file was stored under."
-    count, records = 0, []
+    "Store the records of one of LVM's token files. Raises a `ValueError` that names the file and the line, or a source that another file was stored under, or this one in shards of another size."
+    count, records, done = 0, [], {shard for name, shard in writer.done() if name == source}
+    def refused(how):
+        stored = _read_json(writer._note(source, min(done)))["records"]
+        return ValueError(f"{writer.path}/{source} holds {how} records than {file} in shards of {shard_size}: if they are another file's, give these a source of their own"
+                          + f"; if they are the same file's, say shard_size={stored}, as before" * (stored != shard_size))
     def flush():
         shard = (count - 1) // shard_size
-        if not writer.has(source, shard): writer.write(source, shard, records)
-        elif not writer.holds(source, shard, records): raise ValueError(f"{writer.path}/{source} holds the records of another file: give those of {file} a name of their own")
+        if shard not in done: writer.write(source, shard, records)
+        elif not writer.holds(source, shard, records): raise refused("other")
         records.clear()
     with open(file, "rb") as lines:
+        least = max(done, default=-1) * shard_size + 1  # lines; of a shorter file the corpus would keep shards beyond its end
+        if sum(1 for _ in islice(lines, max(0, least))) < least: raise refused("more")
+        lines.seek(0)
         for line in lines:
             try: records.append(_lvm_record(line, writer))
             except ValueError as e: raise ValueError(f"{file}, line {count + 1}: {e}") from None

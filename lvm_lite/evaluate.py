@@ -124,7 +124,7 @@ def conditioned(protocol: Protocol,
     elif folder: task = replace(task, input="pair") if condition == "edge" else task
     elif condition == "edge": how = "edges by Canny"
     else: raise ValueError(f"ImageNet has no {condition}s of its own: name a folder of what a network drew (annotations: PNGs under the pictures' names), or give an annotator")
-    return replace(protocol, name=f"{protocol.name} from {how}", task=task, palette=protocol.palette or "coco"), {field: folder} if folder else {}
+    return replace(protocol, name=f"{protocol.name} from {how}", task=task, palette=protocol.palette or DATA_SETS["imagenet"].palette), {field: folder} if folder else {}
 
 # %% ../nbs/20_evaluate.ipynb #ffa7d692
 class Drawn:

@@ -226,12 +226,13 @@ _STORAGES = {"FloatStorage": "f4", "DoubleStorage": "f8", "HalfStorage": "f2", "
              "IntStorage": "i4", "ShortStorage": "i2", "CharStorage": "i1", "ByteStorage": "u1", "BoolStorage": "?"}
 
 def _rebuild_tensor(storage, offset, shape, strides, *_):
-    "A copy of the strided view that torch describes, with the bounds checked that NumPy does not check."
+    "The strided view that torch describes, with the bounds checked that NumPy does not check. It is copied unless it is the whole storage, in order: then a file would be held twice."
     last = offset + sum((n - 1) * s for n, s in zip(shape, strides))
     if min(shape, default=1) and not (0 <= offset and min(strides, default=0) >= 0 and last < len(storage)):
         raise ValueError(f"a tensor of shape {tuple(shape)} reaches outside its storage of {len(storage)} numbers")
     bytes_ = [s * storage.itemsize for s in strides]
-    return np.lib.stride_tricks.as_strided(storage[offset:], shape, bytes_).copy()
+    view = np.lib.stride_tricks.as_strided(storage[offset:], shape, bytes_)
+    return view if view.flags.c_contiguous and view.size == len(storage) else view.copy()
 
 def _encode(text, encoding):
     # protocol 2 spells bytes as text and an encoding
@@ -281,12 +282,20 @@ def _read_zip(path):
         if f"{root}byteorder" in names and z.read(f"{root}byteorder") != b"little": raise ValueError("it is big-endian")
         seen = {}
         def storage(dtype, key, numel):
-            if key not in seen: seen[key] = np.frombuffer(z.read(f"{root}data/{key}"), dtype, numel)
+            if key not in seen: seen[key] = np.frombuffer(bytearray(z.read(f"{root}data/{key}")), dtype, numel)  # bytes would make tensors that cannot be written to
             return seen[key]
         return _Unpickler(io.BytesIO(z.read(pkl)), path, _TENSOR_GLOBALS, storage).load()
 
 # %% ../nbs/03_files.ipynb #3b29645d
-_DAMAGE = (ValueError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile, KeyError, IndexError, AttributeError, TypeError, MemoryError, OverflowError)  # what broken pickles raise
+@contextmanager
+def _whole(path, kind):
+    "What broken pickles raise, as a `ValueError` that names the file; too little memory as a `MemoryError` that does."
+    try: yield
+    except _Refused: raise
+    except (ValueError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile, KeyError, IndexError, AttributeError, TypeError, OverflowError) as e:
+        raise ValueError(f"{path} is not a whole {kind} ({e}): copy or download it again") from None
+    except MemoryError as e: raise MemoryError(f"{path} asks for more memory than there is{f' ({e})' * bool(str(e))}: free some; if the file is smaller than that, it is damaged: copy or download it again") from None
+
 _MAGIC = 0x1950a86a20f9469cfc6c  # first pickle of torch files before version 1.6
 
 def _read_legacy(path):
@@ -302,28 +311,22 @@ def _read_legacy(path):
         storages = {}
         for key in plain():
             n = int.from_bytes(f.read(8), "little")
-            storages[key] = np.frombuffer(f.read(n * wanted[key].itemsize), wanted[key], n)
+            storages[key] = np.frombuffer(bytearray(f.read(n * wanted[key].itemsize)), wanted[key], n)
         f.seek(start)
         return _Unpickler(f, path, _TENSOR_GLOBALS, lambda dtype, key, numel: storages[key]).load()
 
 # %% ../nbs/03_files.ipynb #8be07298
 def read_torch(path: str | Path # `pytorch_model.bin`, `.pt`, `.pth`
               ):
-    "What `torch.save` wrote, with NumPy arrays for tensors (bfloat16 by ml_dtypes). Raises `ValueError` for a broken file, and for a global that tensors do not need, with its name."
+    "What `torch.save` wrote, with NumPy arrays for tensors (bfloat16 by ml_dtypes). Raises `ValueError` for a broken file, and for a global that tensors do not need, with its name; `MemoryError` where there is no room for it."
     path = Path(path)
     if not path.is_file(): raise FileNotFoundError(f"{path}: no such file")
-    try: return (_read_zip if zipfile.is_zipfile(path) else _read_legacy)(path)
-    except _Refused: raise
-    except _DAMAGE as e:
-        raise ValueError(f"{path} is not a whole torch file ({e}): copy or download it again") from None
+    with _whole(path, "torch file"): return (_read_zip if zipfile.is_zipfile(path) else _read_legacy)(path)
 
 # %% ../nbs/03_files.ipynb #c478fa95
 def read_pickle(path: str | Path):
-    "A pickle of plain Python values and NumPy arrays (of Python 2 as well); any other global is refused with its name. Raises `ValueError` for one that is cut short."
-    with open(path, "rb") as f:
-        try: return _Unpickler(f, path, _NUMPY_GLOBALS).load()
-        except _Refused: raise
-        except _DAMAGE as e: raise ValueError(f"{path} is not a whole pickle ({e}): copy or download it again") from None
+    "A pickle of plain Python values and NumPy arrays (of Python 2 as well); any other global is refused with its name. Raises `ValueError` for one that is cut short, `MemoryError` where there is no room for it."
+    with open(path, "rb") as f, _whole(path, "pickle"): return _Unpickler(f, path, _NUMPY_GLOBALS).load()
 
 # %% ../nbs/03_files.ipynb #e2e75e8b
 def read_weights(path: str | Path # .safetensors, or a torch file

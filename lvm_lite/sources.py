@@ -237,7 +237,7 @@ DATA_SETS = {d.folder: d for d in (
     DataSet("Objaverse rendered multiviews", "objaverse", partial(frame_folders, folder="views"), "views/UID/*.png, rendered by you", "ODC-By 1.0; every object has its own", items=798_759, stride=1,
             splits=(("train", ""),), **_VIDEO),
     DataSet("ImageNet-1K", "imagenet", partial(pictures, classmates=True), "train/WNID/*.JPEG, val/WNID/*.JPEG", "non-commercial research, by agreement", fields=("pair",), items=1_281_167,
-            columns=(("image", "image"),)),
+            palette="coco", columns=(("image", "image"),)),  # Mask2Former's classes are COCO's
     DataSet("COCO", "coco", coco, "train2017/*.jpg, annotations/*_train2017.json, annotations/panoptic_train2017/", "annotations CC BY 4.0; the pictures as on Flickr",
             fields=("instances", "labels", "boxes", "keypoints", "classes"), items=118_287, palette="coco", splits=(("train", "train2017"), ("validation", "val2017"))),
     DataSet("ADE20K", "ade20k", partial(pictures, folder="images/{split}", beside={"classes": _parent("images", "annotations")}, numbers=_ade20k, palette="ade20k"),

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lvm_lite.evaluate import PROTOCOLS, conditioned, open_protocol
 from lvm_lite.pretokenize import row_works
 from lvm_lite.readers import Take, read_image, read_numbers, read_video
 from lvm_lite.sentences import item, sentence
 from lvm_lite.sources import DATA_SETS, open_source, row_sources
-from lvm_lite.tasks import TABLE3, plugged
+from lvm_lite.tasks import PALETTES, TABLE3, plugged, view_segmentation
 from lvm_lite.world import Clip, Scene
 from tests.trees import FRAMES, TREES, encoded, film, put
 
@@ -152,6 +153,16 @@ def test_every_row_makes_a_sentence(data, tmp_path):
     for source in row_sources(row, data, size=16, frames=8).values():
         made_of = sentence(row, source, (0, 0))
         assert (made_of[:8] == 255 - made_of[8:]).all()
+
+
+def test_training_and_evaluation_draw_imagenets_masks_alike(data, tmp_path):
+    "A network's classes are COCO's, up to 200: one that the sample world's nine colours do not reach is in both, in one colour."
+    for split in ("train", "validation"):
+        for name in open_source("imagenet", data / "imagenet", split, want=set()).names: put(tmp_path / f"{name.rsplit('.', 1)[0]}.png", encoded(np.full((6, 8), 200, np.uint8), "PNG"))
+    trained, = row_sources("imagenet-1k-segmentation-map-to-image", data, size=16, annotations=dict(imagenet=dict(classes=tmp_path)), on_error="raise").values()
+    protocol, drawn = conditioned(PROTOCOLS["imagenet-synthesis"], folder=tmp_path)
+    queries, training, _ = open_protocol(protocol, data, 16, drawn)
+    for source in (trained, queries, training): assert (view_segmentation(source[0], 0) == PALETTES["coco"][200]).all()
 
 
 class Eight:
