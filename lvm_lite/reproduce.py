@@ -8,14 +8,14 @@ __all__ = ['STEPS', 'Step', 'in_order', 'notebook_parameters', 'parse_value', 's
 
 # %% ../nbs/24_reproduce.ipynb #044b3a3e
 import ast, configparser, hashlib, json, re, shutil, subprocess, sys, time
-from contextlib import chdir
+from contextlib import chdir, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
 from . import _homes
-from .files import read_json
+from .files import atomic_write, read_json
 from .paper import lacks
 from .settings import checkout, data_path, load_profile, lookup
 
@@ -230,22 +230,34 @@ def _run_function(step: Step, profile: str, parameters: dict, root: Path):
                 f.write(chunk)
                 print(chunk.decode(errors="replace"), end="", flush=True)
         finally:
-            if p.poll() is None and sys.exc_info()[0]: p.terminate()
+            if p.poll() is None and sys.exc_info()[0]:
+                p.terminate()
+                p.wait()  # a training saves its last step: only then is to be seen what was left
     if p.returncode:
         lines = log.read_text(errors="replace").strip().splitlines() or [f"ended with code {p.returncode}"]
         raise RuntimeError("\n".join([lines[-1], *lines[-8:], f"(all of it in {log.relative_to(root)})"]))
 
 # %% ../nbs/24_reproduce.ipynb #880fc34f
-def _start_over(plan: _Plan, step: Step, reads: dict, force: bool):
-    """An interrupted step goes on where it stopped, but only if all that it reads is as it was when it began; otherwise, what is there was
-    made from something else and is removed. What no reproduction began, a corpus by `lvm-lite tokenize` say, is never removed: the step goes on with it, or refuses it."""
-    begun = plan.root / "runs" / plan.profile / f".{step.name}.json"
-    reads = json.dumps(reads, sort_keys=True)
-    if begun.exists():
-        if not force and begun.read_text() == reads: return
-        for path in plan.outputs(step): shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-    elif any(path.exists() for path in plan.outputs(step)): return
-    begun.write_text(reads)
+@contextmanager
+def _begun(plan: _Plan, step: Step, reads: dict, force: bool):
+    """Around a step's run: an interrupted one goes on where it stopped, but only if all that it reads is as it was when it began; otherwise, what is there was made from something
+    else and is removed, if it is as a reproduction left it. Raises `RuntimeError` if it is not, for somebody's training may lie there. What no reproduction began, a corpus by
+    `lvm-lite tokenize` say, is never removed: the step goes on with it, or refuses it."""
+    note, ours = plan.root / "runs" / plan.profile / f".{step.name}.json", True
+    there = lambda: [path for path in plan.outputs(step) if path.exists()]
+    def leave():
+        with atomic_write(note) as path: path.write_text(json.dumps(dict(reads=reads, left=plan.made(step))))
+    if there():
+        known = read_json(note) if note.exists() else {}
+        ours = known.get("left") == plan.made(step)
+        if known and (force or known.get("reads") != reads):
+            if not ours: raise RuntimeError(f"{', '.join(str(p.relative_to(plan.root)) for p in there())}: begun from something else, and not as a reproduction left it, so it is not removed: remove it to have it made anew, or {note.relative_to(plan.root)} to go on with it")
+            for path in there(): shutil.rmtree(path) if path.is_dir() else path.unlink()
+    if ours: leave()  # of a run that is killed this stays, and claims nothing that is written from here on
+    try: yield
+    finally:
+        if not there(): note.unlink(missing_ok=True)
+        elif ours: leave()
 
 # %% ../nbs/24_reproduce.ipynb #fea34231
 def _tasks(plan: _Plan, left_out: dict, results: dict, force: bool):
@@ -261,8 +273,8 @@ def _tasks(plan: _Plan, left_out: dict, results: dict, force: bool):
         start = time.time()
         print(f"{step.name:12} …", flush=True)
         try:
-            if step.function: _start_over(plan, step, seen[step.name], force)
-            (_run_notebook if step.notebook else _run_function)(step, plan.profile, plan.parameters[step.name], plan.root)
+            with _begun(plan, step, seen[step.name], force) if step.function else nullcontext():
+                (_run_notebook if step.notebook else _run_function)(step, plan.profile, plan.parameters[step.name], plan.root)
             if missing := [k for k, v in plan.made(step).items() if not v]: raise RuntimeError(f"it ended well and made no {', '.join(missing)}")
         except Exception as e:
             results[step.name] = ("failed", time.time() - start, str(e) if isinstance(e, RuntimeError) else f"{type(e).__name__}: {e}")
