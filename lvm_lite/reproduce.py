@@ -10,7 +10,7 @@ __all__ = ['STEPS', 'Step', 'in_order', 'notebook_parameters', 'parse_value', 's
 import ast, configparser, hashlib, json, re, shutil, subprocess, sys, time
 from contextlib import chdir, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -142,6 +142,11 @@ def _tree(code: str) -> str:
     try: return ast.dump(ast.parse(code))
     except SyntaxError: return code
 
+def _digest(text: str) -> str: return hashlib.sha256(text.encode()).hexdigest()
+
+@cache
+def _code_digest(code: str) -> str: return _digest(_tree(code)) # steps share their modules, and a tree takes as long as all else together
+
 # %% ../nbs/24_reproduce.ipynb #84da4c42
 def modules_of(code: str, package: Path) -> list[str]:
     "The modules of `lvm_lite` that `code` imports, and those that they import, sorted."
@@ -178,6 +183,7 @@ class _Plan:
         self.steps, self.profile, self.root, self.parameters = {s.name: s for s in steps}, profile, root, parameters
         self.package = _package()
         self.loaded = load_profile(profile, root / "settings.ini")
+        self.known = {} # path -> fingerprint: taken once, except of what a step made
 
     def lost(self, step: Step) -> str:
         "What the step lacks at this profile, in words."
@@ -188,23 +194,26 @@ class _Plan:
 
     def outputs(self, step: Step) -> list[Path]: return [self.root / o.format(profile=self.profile) for o in step.outputs]
 
-    def made(self, step: Step) -> dict:
+    def fingerprint(self, path: Path, afresh: bool = False) -> str:
+        if afresh or path not in self.known: self.known[path] = fingerprint(path)
+        return self.known[path]
+
+    def made(self, step: Step, afresh: bool = False) -> dict: # afresh: after the step ran
         "The fingerprints of a step's outputs."
-        return {str(p.relative_to(self.root)): fingerprint(p) for p in self.outputs(step)}
+        return {str(p.relative_to(self.root)): self.fingerprint(p, afresh) for p in self.outputs(step)}
 
     def reads(self, step: Step) -> dict:
         "Everything that a step depends on, as fingerprints; compared with those of the last run."
         if step.notebook: code = code_of(self.root / "nbs" / f"{step.notebook}.ipynb")
         else: code = f"from lvm_lite.{step.function.rsplit('.', 1)[0]} import {step.function.rsplit('.', 1)[1]}"
         sources = {m: code_of(self.package / f"{m}.py") for m in modules_of(code, self.package)}
-        digest = lambda text: hashlib.sha256(text.encode()).hexdigest()
-        reads = dict(code=digest(_tree(code)), parameters=repr(sorted(self.parameters[step.name].items())), profile=repr(self.loaded),
-                     **{f"lvm_lite.{m}": digest(_tree(source)) for m, source in sources.items()},
+        reads = dict(code=_code_digest(code), parameters=repr(sorted(self.parameters[step.name].items())), profile=repr(self.loaded),
+                     **{f"lvm_lite.{m}": _code_digest(source) for m, source in sources.items()},
                      **{path: f for i in step.inputs for path, f in self.made(self.steps[i]).items()})
-        reads |= {path: fingerprint(self.root / path) for path in step.reads}
-        if step.stage and step.notebook and self.loaded.tokenizer != "sample": reads["model"] = fingerprint(self.root / "runs" / self.profile / step.stage / "model")
+        reads |= {path: self.fingerprint(self.root / path) for path in step.reads}
+        if step.stage and step.notebook and self.loaded.tokenizer != "sample": reads["model"] = self.fingerprint(self.root / "runs" / self.profile / step.stage / "model")
         # Whoever can find the shipped files may read any of them.
-        if any("data_path(" in source for m, source in sources.items() if m != "settings"): reads["data"] = fingerprint(data_path())
+        if any("data_path(" in source for m, source in sources.items() if m != "settings"): reads["data"] = self.fingerprint(data_path())
         return reads
 
 # %% ../nbs/24_reproduce.ipynb #f7219e20
@@ -246,10 +255,10 @@ def _begun(plan: _Plan, step: Step, reads: dict, force: bool):
     note, ours = plan.root / "runs" / plan.profile / f".{step.name}.json", True
     there = lambda: [path for path in plan.outputs(step) if path.exists()]
     def leave():
-        with atomic_write(note) as path: path.write_text(json.dumps(dict(reads=reads, left=plan.made(step))))
+        with atomic_write(note) as path: path.write_text(json.dumps(dict(reads=reads, left=plan.made(step, afresh=True))))
     if there():
         known = read_json(note) if note.exists() else {}
-        ours = known.get("left") == plan.made(step)
+        ours = known.get("left") == plan.made(step, afresh=True)
         if known and (force or known.get("reads") != reads):
             if not ours: raise RuntimeError(f"{', '.join(str(p.relative_to(plan.root)) for p in there())}: begun from something else, and not as a reproduction left it, so it is not removed: remove it to have it made anew, or {note.relative_to(plan.root)} to go on with it")
             for path in there(): shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -275,7 +284,7 @@ def _tasks(plan: _Plan, left_out: dict, results: dict, force: bool):
         try:
             with _begun(plan, step, seen[step.name], force) if step.function else nullcontext():
                 (_run_notebook if step.notebook else _run_function)(step, plan.profile, plan.parameters[step.name], plan.root)
-            if missing := [k for k, v in plan.made(step).items() if not v]: raise RuntimeError(f"it ended well and made no {', '.join(missing)}")
+            if missing := [k for k, v in plan.made(step, afresh=True).items() if not v]: raise RuntimeError(f"it ended well and made no {', '.join(missing)}")
         except Exception as e:
             results[step.name] = ("failed", time.time() - start, str(e) if isinstance(e, RuntimeError) else f"{type(e).__name__}: {e}")
             print(f"{step.name:12} failed after {time.time() - start:.1f} s\n{_indent(results[step.name][2])}", flush=True)
