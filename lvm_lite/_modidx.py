@@ -582,6 +582,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'lvm_lite.reproduce._Plan.fingerprint': ('reproduce.html#_plan.fingerprint', 'lvm_lite/reproduce.py'),
                                     'lvm_lite.reproduce._Plan.lost': ('reproduce.html#_plan.lost', 'lvm_lite/reproduce.py'),
                                     'lvm_lite.reproduce._Plan.made': ('reproduce.html#_plan.made', 'lvm_lite/reproduce.py'),
+                                    'lvm_lite.reproduce._Plan.named': ('reproduce.html#_plan.named', 'lvm_lite/reproduce.py'),
                                     'lvm_lite.reproduce._Plan.outputs': ('reproduce.html#_plan.outputs', 'lvm_lite/reproduce.py'),
                                     'lvm_lite.reproduce._Plan.reads': ('reproduce.html#_plan.reads', 'lvm_lite/reproduce.py'),
                                     'lvm_lite.reproduce._begun': ('reproduce.html#_begun', 'lvm_lite/reproduce.py'),

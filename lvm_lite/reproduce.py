@@ -202,6 +202,16 @@ class _Plan:
         "The fingerprints of a step's outputs."
         return {str(p.relative_to(self.root)): self.fingerprint(p, afresh) for p in self.outputs(step)}
 
+    def named(self, step: Step) -> dict:
+        "What the directories that a notebook's parameters name hold: models by content, data sets by name, for they are large."
+        own = self.parameters[step.name]
+        values = {k: parse_value(v) for k, v in notebook_parameters(self.root / "nbs" / f"{step.notebook}.ipynb").items()} | own
+        folder = lambda name: self.root / str(values[name])
+        found = {f"{name}={values[name]}": self.fingerprint(folder(name)) for name in ("model", "other", "longer") if values.get(name) and folder(name).is_dir()}
+        if values.get("data") and ("data" in own or self.loaded.tokenizer != "sample"): # the sample world opens no data set unasked
+            found[f"data sets in {values['data']}"] = " ".join(sorted(p.name for p in folder("data").glob("*/")))
+        return found
+
     def reads(self, step: Step) -> dict:
         "Everything that a step depends on, as fingerprints; compared with those of the last run."
         if step.notebook: code = code_of(self.root / "nbs" / f"{step.notebook}.ipynb")
@@ -211,7 +221,10 @@ class _Plan:
                      **{f"lvm_lite.{m}": _code_digest(source) for m, source in sources.items()},
                      **{path: f for i in step.inputs for path, f in self.made(self.steps[i]).items()})
         reads |= {path: self.fingerprint(self.root / path) for path in step.reads}
-        if step.stage and step.notebook and self.loaded.tokenizer != "sample": reads["model"] = self.fingerprint(self.root / "runs" / self.profile / step.stage / "model")
+        if self.loaded.tokenizer != "sample":
+            reads["tokenizer"] = self.fingerprint(self.root / self.loaded.tokenizer)
+            if step.stage and step.notebook: reads |= {f"model of {s}": self.fingerprint(self.root / "runs" / self.profile / s / "model") for s in {"finetune", step.stage}} # fig12 opens both
+        if step.notebook: reads |= self.named(step)
         # Whoever can find the shipped files may read any of them.
         if any("data_path(" in source for m, source in sources.items() if m != "settings"): reads["data"] = self.fingerprint(data_path())
         return reads
@@ -403,5 +416,6 @@ def _why(plan: _Plan, step: Step, known: dict, late: list[str]) -> str:
     made = plan.made(step)
     if known.get("made") != made or not all(made.values()): return "its outputs are not those that it made"
     if late: return f"after {', '.join(late)}"
-    changed = [what for what, value in plan.reads(step).items() if known.get("reads", {}).get(what) != value]
+    reads, before = plan.reads(step), known.get("reads", {})
+    changed = [what for what in before | reads if before.get(what) != reads.get(what)]
     return f"changed: {', '.join(changed)}" if changed else ""
