@@ -7,7 +7,7 @@ __all__ = ['STEPS', 'Step', 'in_order', 'notebook_parameters', 'parse_value', 's
            'fingerprint', 'reproduce', 'summary', 'would_make']
 
 # %% ../nbs/24_reproduce.ipynb #044b3a3e
-import ast, configparser, hashlib, json, re, shutil, subprocess, sys, time
+import ast, hashlib, json, re, shutil, subprocess, sys, time
 from contextlib import chdir, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cache, partial
@@ -17,7 +17,7 @@ from pathlib import Path
 from . import _homes
 from .files import atomic_write, read_json
 from .paper import lacks
-from .settings import checkout, data_path, load_profile, lookup
+from .settings import checkout, data_path, load_profile, lookup, read_profiles
 
 # %% ../nbs/24_reproduce.ipynb #7d4a9575
 @dataclass(frozen=True)
@@ -106,9 +106,8 @@ def parse_value(text: str):
 def step_parameters(steps: list[Step], profile: str, root: Path,
                     assignments=(),  # "fig03.seed=1", from the command line
                    ) -> dict:        # step name -> parameters
-    "Each step's parameters from settings.ini and `assignments`; raises `ValueError` that names what no step or notebook has."
-    ini = configparser.ConfigParser()
-    ini.read(root / "settings.ini")
+    "Each step's parameters from settings.ini and `assignments`; raises `ValueError` that names what no step or notebook has, and as `read_profiles` does."
+    ini = read_profiles(root / "settings.ini")
     table = {s.name: s.parameters | ({k: parse_value(v) for k, v in ini[f"{s.name}.{profile}"].items()} if f"{s.name}.{profile}" in ini else {}) for s in steps}
     for text in assignments:
         match = re.fullmatch(r"([\w-]+)\.(\w+)=(.*)", text)
