@@ -586,6 +586,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'lvm_lite.reproduce._Plan.outputs': ('reproduce.html#_plan.outputs', 'lvm_lite/reproduce.py'),
                                     'lvm_lite.reproduce._Plan.reads': ('reproduce.html#_plan.reads', 'lvm_lite/reproduce.py'),
                                     'lvm_lite.reproduce._begun': ('reproduce.html#_begun', 'lvm_lite/reproduce.py'),
+                                    'lvm_lite.reproduce._check_sections': ('reproduce.html#_check_sections', 'lvm_lite/reproduce.py'),
                                     'lvm_lite.reproduce._code_digest': ('reproduce.html#_code_digest', 'lvm_lite/reproduce.py'),
                                     'lvm_lite.reproduce._digest': ('reproduce.html#_digest', 'lvm_lite/reproduce.py'),
                                     'lvm_lite.reproduce._drawn': ('reproduce.html#_drawn', 'lvm_lite/reproduce.py'),

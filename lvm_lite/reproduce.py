@@ -17,7 +17,7 @@ from pathlib import Path
 from . import _homes
 from .files import atomic_write, read_json
 from .paper import lacks
-from .settings import checkout, data_path, load_profile, lookup, read_profiles
+from .settings import STAGES, checkout, data_path, load_profile, lookup, read_profiles
 
 # %% ../nbs/24_reproduce.ipynb #7d4a9575
 @dataclass(frozen=True)
@@ -108,6 +108,7 @@ def step_parameters(steps: list[Step], profile: str, root: Path,
                    ) -> dict:        # step name -> parameters
     "Each step's parameters from settings.ini and `assignments`; raises `ValueError` that names what no step or notebook has, and as `read_profiles` does."
     ini = read_profiles(root / "settings.ini")
+    _check_sections(ini.sections(), [s.name for s in (*STEPS, *steps)])
     table = {s.name: s.parameters | ({k: parse_value(v) for k, v in ini[f"{s.name}.{profile}"].items()} if f"{s.name}.{profile}" in ini else {}) for s in steps}
     for text in assignments:
         match = re.fullmatch(r"([\w-]+)\.(\w+)=(.*)", text)
@@ -123,6 +124,15 @@ def step_parameters(steps: list[Step], profile: str, root: Path,
         for name in table[s.name]:
             if name not in known: raise ValueError(f"{s.notebook or s.function} has no parameter {name!r}; it has {', '.join(known)}")
     return table
+
+def _check_sections(sections: list[str], steps: list[str]):
+    "Raises `ValueError` for a section that is neither [PROFILE], [PROFILE.STAGE] nor [STEP.PROFILE], which nobody would read."
+    profiles = [s for s in sections if "." not in s]
+    for section in sections:
+        first, dot, second = section.partition(".")
+        if not dot: continue
+        lookup(dict.fromkeys([*profiles, *steps]), first, f"profile or step in [{section}]")
+        lookup(dict.fromkeys([*(profiles if first in steps else ()), *(STAGES if first in profiles else ())]), second, f"{'profile' if first in steps else 'stage'} in [{section}]")
 
 def _resolve(function: str):
     from importlib import import_module
