@@ -293,17 +293,22 @@ def _begun(plan: _Plan, step: Step, reads: dict, force: bool):
 # %% ../nbs/24_reproduce.ipynb #fea34231
 def _tasks(plan: _Plan, left_out: dict, results: dict, force: bool):
     "The steps that are not left out, as doit's tasks; what happened goes into `results`, name -> (state, seconds, message)."
-    seen = {}  # what each step reads: taken on the main thread alone, since Python 3.11 parses wrongly on two at a time
+    seen = {}  # what each step reads, or why that cannot be said: taken on the main thread alone, since Python 3.11 parses wrongly on two at a time
     def unchanged(step, task, values):
-        seen[step.name] = reads = plan.reads(step)
-        task.value_savers.append(lambda: dict(reads=reads, made=plan.made(step)))
-        return not force and values.get("reads") == reads and values.get("made") == plan.made(step) and all(values["made"].values())
+        try:
+            seen[step.name] = reads = plan.reads(step)
+            task.value_savers.append(lambda: dict(reads=reads, made=plan.made(step)))
+            return not force and values.get("reads") == reads and values.get("made") == plan.made(step) and all(values["made"].values())
+        except Exception as e:
+            seen[step.name] = e  # for `act` to fail by: out of here it would end doit, and all other steps
+            return False
 
     def act(step):
         from doit.exceptions import TaskFailed
         start = time.time()
         print(f"{step.name:12} …", flush=True)
         try:
+            if isinstance(seen[step.name], Exception): raise seen[step.name]
             with _begun(plan, step, seen[step.name], force) if step.function else nullcontext():
                 (_run_notebook if step.notebook else _run_function)(step, plan.profile, plan.parameters[step.name], plan.root)
             if missing := [k for k, v in plan.made(step, afresh=True).items() if not v]: raise RuntimeError(f"it ended well and made no {', '.join(missing)}")
@@ -323,7 +328,7 @@ def _indent(text: str) -> str: return "\n".join("    " + line for line in text.s
 
 # %% ../nbs/24_reproduce.ipynb #b277a4e8
 def _run_tasks(tasks: list[dict], database: Path, jobs: int) -> int:
-    "Run doit's tasks, `jobs` at a time; returns its exit code: 0, 1 where a task failed, 3 where nothing could start."
+    "Run doit's tasks, `jobs` at a time; returns its exit code: 0, 1 where a task failed, 3 where it broke off."
     from doit.cmd_base import TaskLoader2
     from doit.doit_cmd import DoitMain
     from doit.reporter import ZeroReporter
@@ -385,7 +390,7 @@ def reproduce(profile: str = "sample",
     tasks = list(_tasks(plan, left_out, results, force))
     if jobs > 1: tasks.sort(key=lambda t: not any(t["name"] in s.inputs for s in steps)) # what others wait for first
     with chdir(root): code = _run_tasks(tasks, database, jobs)
-    if code > 2: raise RuntimeError("doit could not start; its message stands above")
+    if code > 2: raise RuntimeError("doit broke off; its message stands above")
     for step in steps:
         if step.name in results: continue
         lost = _needs(step, [name for name, (state, *_) in results.items() if state in ("failed", "not run", "skipped")])

@@ -63,6 +63,19 @@ with atomic_write("figures/slow.txt") as path:
     assert "{'quick': 'unchanged', 'slow': 'made'}" in out, out
 
 
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_file_that_cannot_be_read_fails_its_step_alone(tmp_path, jobs):
+    from lvm_lite.reproduce import Step, reproduce
+    (tmp_path / "settings.ini").write_text("[sample]\n")
+    for name in ("torn", "after", "whole"): write_notebook(tmp_path / f"nbs/paper/{name}.ipynb", f'open("figures/{name}.txt", "w").write("done")')
+    torn, after, whole = (Step(name, "", notebook=f"paper/{name}", outputs=(f"figures/{name}.txt",), inputs=inputs, reads=reads)
+                          for name, inputs, reads in (("torn", (), ("/proc/self/mem",)), ("after", ("torn",), ()), ("whole", (), ())))
+    results = reproduce("sample", root=tmp_path, steps=[torn, after, whole], jobs=jobs)
+    assert {name: r[0] for name, r in results.items()} == dict(torn="failed", after="not run", whole="made")
+    assert results["torn"][2].startswith("OSError: "), results["torn"]
+    assert not (tmp_path / "figures/torn.txt").exists()
+
+
 def test_every_figure_has_its_provenance():
     found = sorted((root / "figures").glob("*.json"))
     assert found, "figures/ holds no figure"
