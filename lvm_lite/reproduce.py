@@ -7,17 +7,17 @@ __all__ = ['STEPS', 'Step', 'in_order', 'notebook_parameters', 'parse_value', 's
            'fingerprint', 'reproduce', 'summary', 'would_make']
 
 # %% ../nbs/24_reproduce.ipynb #044b3a3e
-import ast, configparser, hashlib, json, re, shutil, subprocess, sys, time
-from contextlib import chdir
+import ast, hashlib, json, re, shutil, subprocess, sys, time
+from contextlib import chdir, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 
 from . import _homes
-from .files import read_json
+from .files import atomic_write, read_json
 from .paper import lacks
-from .settings import checkout, data_path, load_profile, lookup
+from .settings import STAGES, checkout, data_path, load_profile, lookup, read_profiles
 
 # %% ../nbs/24_reproduce.ipynb #7d4a9575
 @dataclass(frozen=True)
@@ -106,9 +106,9 @@ def parse_value(text: str):
 def step_parameters(steps: list[Step], profile: str, root: Path,
                     assignments=(),  # "fig03.seed=1", from the command line
                    ) -> dict:        # step name -> parameters
-    "Each step's parameters from settings.ini and `assignments`; raises `ValueError` that names what no step or notebook has."
-    ini = configparser.ConfigParser()
-    ini.read(root / "settings.ini")
+    "Each step's parameters from settings.ini and `assignments`; raises `ValueError` that names what no step or notebook has, and as `read_profiles` does."
+    ini = read_profiles(root / "settings.ini")
+    _check_sections(ini.sections(), [s.name for s in (*STEPS, *steps)])
     table = {s.name: s.parameters | ({k: parse_value(v) for k, v in ini[f"{s.name}.{profile}"].items()} if f"{s.name}.{profile}" in ini else {}) for s in steps}
     for text in assignments:
         match = re.fullmatch(r"([\w-]+)\.(\w+)=(.*)", text)
@@ -124,6 +124,15 @@ def step_parameters(steps: list[Step], profile: str, root: Path,
         for name in table[s.name]:
             if name not in known: raise ValueError(f"{s.notebook or s.function} has no parameter {name!r}; it has {', '.join(known)}")
     return table
+
+def _check_sections(sections: list[str], steps: list[str]):
+    "Raises `ValueError` for a section that is neither [PROFILE], [PROFILE.STAGE] nor [STEP.PROFILE], which nobody would read."
+    profiles = [s for s in sections if "." not in s]
+    for section in sections:
+        first, dot, second = section.partition(".")
+        if not dot: continue
+        lookup(dict.fromkeys([*profiles, *steps]), first, f"profile or step in [{section}]")
+        lookup(dict.fromkeys([*(profiles if first in steps else ()), *(STAGES if first in profiles else ())]), second, f"{'profile' if first in steps else 'stage'} in [{section}]")
 
 def _resolve(function: str):
     from importlib import import_module
@@ -141,6 +150,11 @@ def _tree(code: str) -> str:
     "The code without comments and layout; IPython's magic lines are no Python and stay as they are."
     try: return ast.dump(ast.parse(code))
     except SyntaxError: return code
+
+def _digest(text: str) -> str: return hashlib.sha256(text.encode()).hexdigest()
+
+@cache
+def _code_digest(code: str) -> str: return _digest(_tree(code)) # steps share their modules, and a tree takes as long as all else together
 
 # %% ../nbs/24_reproduce.ipynb #84da4c42
 def modules_of(code: str, package: Path) -> list[str]:
@@ -178,6 +192,7 @@ class _Plan:
         self.steps, self.profile, self.root, self.parameters = {s.name: s for s in steps}, profile, root, parameters
         self.package = _package()
         self.loaded = load_profile(profile, root / "settings.ini")
+        self.known = {} # path -> fingerprint: taken once, except of what a step made
 
     def lost(self, step: Step) -> str:
         "What the step lacks at this profile, in words."
@@ -188,23 +203,39 @@ class _Plan:
 
     def outputs(self, step: Step) -> list[Path]: return [self.root / o.format(profile=self.profile) for o in step.outputs]
 
-    def made(self, step: Step) -> dict:
+    def fingerprint(self, path: Path, afresh: bool = False) -> str:
+        if afresh or path not in self.known: self.known[path] = fingerprint(path)
+        return self.known[path]
+
+    def made(self, step: Step, afresh: bool = False) -> dict: # afresh: after the step ran
         "The fingerprints of a step's outputs."
-        return {str(p.relative_to(self.root)): fingerprint(p) for p in self.outputs(step)}
+        return {str(p.relative_to(self.root)): self.fingerprint(p, afresh) for p in self.outputs(step)}
+
+    def named(self, step: Step) -> dict:
+        "What the directories that a notebook's parameters name hold: models by content, data sets by name, for they are large."
+        own = self.parameters[step.name]
+        values = {k: parse_value(v) for k, v in notebook_parameters(self.root / "nbs" / f"{step.notebook}.ipynb").items()} | own
+        folder = lambda name: self.root / str(values[name])
+        found = {f"{name}={values[name]}": self.fingerprint(folder(name)) for name in ("model", "other", "longer") if values.get(name) and folder(name).is_dir()}
+        if values.get("data") and ("data" in own or self.loaded.tokenizer != "sample"): # the sample world opens no data set unasked
+            found[f"data sets in {values['data']}"] = " ".join(sorted(p.name for p in folder("data").glob("*/")))
+        return found
 
     def reads(self, step: Step) -> dict:
         "Everything that a step depends on, as fingerprints; compared with those of the last run."
         if step.notebook: code = code_of(self.root / "nbs" / f"{step.notebook}.ipynb")
         else: code = f"from lvm_lite.{step.function.rsplit('.', 1)[0]} import {step.function.rsplit('.', 1)[1]}"
         sources = {m: code_of(self.package / f"{m}.py") for m in modules_of(code, self.package)}
-        digest = lambda text: hashlib.sha256(text.encode()).hexdigest()
-        reads = dict(code=digest(_tree(code)), parameters=repr(sorted(self.parameters[step.name].items())), profile=repr(self.loaded),
-                     **{f"lvm_lite.{m}": digest(_tree(source)) for m, source in sources.items()},
+        reads = dict(code=_code_digest(code), parameters=repr(sorted(self.parameters[step.name].items())), profile=repr(self.loaded),
+                     **{f"lvm_lite.{m}": _code_digest(source) for m, source in sources.items()},
                      **{path: f for i in step.inputs for path, f in self.made(self.steps[i]).items()})
-        reads |= {path: fingerprint(self.root / path) for path in step.reads}
-        if step.stage and step.notebook and self.loaded.tokenizer != "sample": reads["model"] = fingerprint(self.root / "runs" / self.profile / step.stage / "model")
+        reads |= {path: self.fingerprint(self.root / path) for path in step.reads}
+        if self.loaded.tokenizer != "sample":
+            reads["tokenizer"] = self.fingerprint(self.root / self.loaded.tokenizer)
+            if step.stage and step.notebook: reads |= {f"model of {s}": self.fingerprint(self.root / "runs" / self.profile / s / "model") for s in {"finetune", step.stage}} # fig12 opens both
+        if step.notebook: reads |= self.named(step)
         # Whoever can find the shipped files may read any of them.
-        if any("data_path(" in source for m, source in sources.items() if m != "settings"): reads["data"] = fingerprint(data_path())
+        if any("data_path(" in source for m, source in sources.items() if m != "settings"): reads["data"] = self.fingerprint(data_path())
         return reads
 
 # %% ../nbs/24_reproduce.ipynb #f7219e20
@@ -230,40 +261,57 @@ def _run_function(step: Step, profile: str, parameters: dict, root: Path):
                 f.write(chunk)
                 print(chunk.decode(errors="replace"), end="", flush=True)
         finally:
-            if p.poll() is None and sys.exc_info()[0]: p.terminate()
+            if p.poll() is None and sys.exc_info()[0]:
+                p.terminate()
+                p.wait()  # a training saves its last step: only then is to be seen what was left
     if p.returncode:
         lines = log.read_text(errors="replace").strip().splitlines() or [f"ended with code {p.returncode}"]
         raise RuntimeError("\n".join([lines[-1], *lines[-8:], f"(all of it in {log.relative_to(root)})"]))
 
 # %% ../nbs/24_reproduce.ipynb #880fc34f
-def _start_over(plan: _Plan, step: Step, reads: dict, force: bool):
-    """An interrupted step goes on where it stopped, but only if all that it reads is as it was when it began; otherwise, what is there was
-    made from something else and is removed. What no reproduction began, a corpus by `lvm-lite tokenize` say, is never removed: the step goes on with it, or refuses it."""
-    begun = plan.root / "runs" / plan.profile / f".{step.name}.json"
-    reads = json.dumps(reads, sort_keys=True)
-    if begun.exists():
-        if not force and begun.read_text() == reads: return
-        for path in plan.outputs(step): shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-    elif any(path.exists() for path in plan.outputs(step)): return
-    begun.write_text(reads)
+@contextmanager
+def _begun(plan: _Plan, step: Step, reads: dict, force: bool):
+    """Around a step's run: an interrupted one goes on where it stopped, but only if all that it reads is as it was when it began; otherwise, what is there was made from something
+    else and is removed, if it is as a reproduction left it. Raises `RuntimeError` if it is not, for somebody's training may lie there. What no reproduction began, a corpus by
+    `lvm-lite tokenize` say, is never removed: the step goes on with it, or refuses it."""
+    note, ours = plan.root / "runs" / plan.profile / f".{step.name}.json", True
+    there = lambda: [path for path in plan.outputs(step) if path.exists()]
+    def leave():
+        with atomic_write(note) as path: path.write_text(json.dumps(dict(reads=reads, left=plan.made(step, afresh=True))))
+    if there():
+        known = read_json(note) if note.exists() else {}
+        ours = known.get("left") == plan.made(step, afresh=True)
+        if known and (force or known.get("reads") != reads):
+            if not ours: raise RuntimeError(f"{', '.join(str(p.relative_to(plan.root)) for p in there())}: begun from something else, and not as a reproduction left it, so it is not removed: remove it to have it made anew, or {note.relative_to(plan.root)} to go on with it")
+            for path in there(): shutil.rmtree(path) if path.is_dir() else path.unlink()
+    if ours: leave()  # of a run that is killed this stays, and claims nothing that is written from here on
+    try: yield
+    finally:
+        if not there(): note.unlink(missing_ok=True)
+        elif ours: leave()
 
 # %% ../nbs/24_reproduce.ipynb #fea34231
 def _tasks(plan: _Plan, left_out: dict, results: dict, force: bool):
     "The steps that are not left out, as doit's tasks; what happened goes into `results`, name -> (state, seconds, message)."
-    seen = {}  # what each step reads: taken on the main thread alone, since Python 3.11 parses wrongly on two at a time
+    seen = {}  # what each step reads, or why that cannot be said: taken on the main thread alone, since Python 3.11 parses wrongly on two at a time
     def unchanged(step, task, values):
-        seen[step.name] = reads = plan.reads(step)
-        task.value_savers.append(lambda: dict(reads=reads, made=plan.made(step)))
-        return not force and values.get("reads") == reads and values.get("made") == plan.made(step) and all(values["made"].values())
+        try:
+            seen[step.name] = reads = plan.reads(step)
+            task.value_savers.append(lambda: dict(reads=reads, made=plan.made(step)))
+            return not force and values.get("reads") == reads and values.get("made") == plan.made(step) and all(values["made"].values())
+        except Exception as e:
+            seen[step.name] = e  # for `act` to fail by: out of here it would end doit, and all other steps
+            return False
 
     def act(step):
         from doit.exceptions import TaskFailed
         start = time.time()
         print(f"{step.name:12} …", flush=True)
         try:
-            if step.function: _start_over(plan, step, seen[step.name], force)
-            (_run_notebook if step.notebook else _run_function)(step, plan.profile, plan.parameters[step.name], plan.root)
-            if missing := [k for k, v in plan.made(step).items() if not v]: raise RuntimeError(f"it ended well and made no {', '.join(missing)}")
+            if isinstance(seen[step.name], Exception): raise seen[step.name]
+            with _begun(plan, step, seen[step.name], force) if step.function else nullcontext():
+                (_run_notebook if step.notebook else _run_function)(step, plan.profile, plan.parameters[step.name], plan.root)
+            if missing := [k for k, v in plan.made(step, afresh=True).items() if not v]: raise RuntimeError(f"it ended well and made no {', '.join(missing)}")
         except Exception as e:
             results[step.name] = ("failed", time.time() - start, str(e) if isinstance(e, RuntimeError) else f"{type(e).__name__}: {e}")
             print(f"{step.name:12} failed after {time.time() - start:.1f} s\n{_indent(results[step.name][2])}", flush=True)
@@ -280,7 +328,7 @@ def _indent(text: str) -> str: return "\n".join("    " + line for line in text.s
 
 # %% ../nbs/24_reproduce.ipynb #b277a4e8
 def _run_tasks(tasks: list[dict], database: Path, jobs: int) -> int:
-    "Run doit's tasks, `jobs` at a time; returns its exit code: 0, 1 where a task failed, 3 where nothing could start."
+    "Run doit's tasks, `jobs` at a time; returns its exit code: 0, 1 where a task failed, 3 where it broke off."
     from doit.cmd_base import TaskLoader2
     from doit.doit_cmd import DoitMain
     from doit.reporter import ZeroReporter
@@ -342,7 +390,7 @@ def reproduce(profile: str = "sample",
     tasks = list(_tasks(plan, left_out, results, force))
     if jobs > 1: tasks.sort(key=lambda t: not any(t["name"] in s.inputs for s in steps)) # what others wait for first
     with chdir(root): code = _run_tasks(tasks, database, jobs)
-    if code > 2: raise RuntimeError("doit could not start; its message stands above")
+    if code > 2: raise RuntimeError("doit broke off; its message stands above")
     for step in steps:
         if step.name in results: continue
         lost = _needs(step, [name for name, (state, *_) in results.items() if state in ("failed", "not run", "skipped")])
@@ -382,5 +430,6 @@ def _why(plan: _Plan, step: Step, known: dict, late: list[str]) -> str:
     made = plan.made(step)
     if known.get("made") != made or not all(made.values()): return "its outputs are not those that it made"
     if late: return f"after {', '.join(late)}"
-    changed = [what for what, value in plan.reads(step).items() if known.get("reads", {}).get(what) != value]
+    reads, before = plan.reads(step), known.get("reads", {})
+    changed = [what for what in before | reads if before.get(what) != reads.get(what)]
     return f"changed: {', '.join(changed)}" if changed else ""

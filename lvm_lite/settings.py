@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MODELS', 'STAGES', 'SAMPLE', 'lookup', 'at_least_one', 'ModelConfig', 'Stage', 'data_path', 'checkout', 'Profile',
-           'load_profile']
+           'read_profiles', 'load_profile']
 
 # %% ../nbs/00_settings.ipynb #e444ea50
 import configparser
@@ -158,10 +158,9 @@ SAMPLE = {
 }
 
 # %% ../nbs/00_settings.ipynb #f01db746
-def load_profile(name: str,                     # "sample", "paper", or a section of your own
-                 path: str | Path | None = None # an INI file; the checkout's settings.ini by default
-                ) -> Profile:
-    "The profile `name`; an unknown name or key raises a `ValueError` that lists the known ones."
+def read_profiles(path: str | Path | None = None # an INI file; the checkout's settings.ini by default
+                 ) -> configparser.ConfigParser:
+    "The sections of a file of profiles; raises `ValueError` for one that is none, and `FileNotFoundError` where there is none."
     ini = configparser.ConfigParser(interpolation=None)
     path = path or (checkout() and checkout() / "settings.ini")
     if path is None: ini.read_dict(SAMPLE)
@@ -169,6 +168,13 @@ def load_profile(name: str,                     # "sample", "paper", or a sectio
         try: found = ini.read(path)
         except configparser.Error as e: raise ValueError(f"{path} is no file of profiles: {' '.join(str(e).split())}") from None
         if not found: raise FileNotFoundError(f"{path}: no such profile file")
+    return ini
+
+def load_profile(name: str,                     # "sample", "paper", or a section of your own
+                 path: str | Path | None = None # of `read_profiles`
+                ) -> Profile:
+    "The profile `name`; an unknown name or key raises a `ValueError` that lists the known ones."
+    ini = read_profiles(path)
     lookup({s: s for s in ini.sections() if "." not in s}, name, "profile")
     stages = {k: _override(s, ini[f"{name}.{k}"], f"{name}.{k}") if f"{name}.{k}" in ini else s for k, s in STAGES.items()}
     for section in ini.sections():

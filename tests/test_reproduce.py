@@ -63,6 +63,19 @@ with atomic_write("figures/slow.txt") as path:
     assert "{'quick': 'unchanged', 'slow': 'made'}" in out, out
 
 
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_file_that_cannot_be_read_fails_its_step_alone(tmp_path, jobs):
+    from lvm_lite.reproduce import Step, reproduce
+    (tmp_path / "settings.ini").write_text("[sample]\n")
+    for name in ("torn", "after", "whole"): write_notebook(tmp_path / f"nbs/paper/{name}.ipynb", f'open("figures/{name}.txt", "w").write("done")')
+    torn, after, whole = (Step(name, "", notebook=f"paper/{name}", outputs=(f"figures/{name}.txt",), inputs=inputs, reads=reads)
+                          for name, inputs, reads in (("torn", (), ("/proc/self/mem",)), ("after", ("torn",), ()), ("whole", (), ())))
+    results = reproduce("sample", root=tmp_path, steps=[torn, after, whole], jobs=jobs)
+    assert {name: r[0] for name, r in results.items()} == dict(torn="failed", after="not run", whole="made")
+    assert results["torn"][2].startswith("OSError: "), results["torn"]
+    assert not (tmp_path / "figures/torn.txt").exists()
+
+
 def test_every_figure_has_its_provenance():
     found = sorted((root / "figures").glob("*.json"))
     assert found, "figures/ holds no figure"
@@ -92,18 +105,69 @@ def test_command_answers_in_one_line():
     assert run("reproduce", "--list").returncode == 0
 
 
-def test_what_no_reproduction_began_is_never_removed(tmp_path):
-    from types import SimpleNamespace
+@pytest.fixture
+def corpus(tmp_path):
+    "The folder that a step makes, and a run of the step: `does` to the folder, from the reads `code`."
+    from lvm_lite.reproduce import Step, _begun, _Plan
+    (tmp_path / "settings.ini").write_text("[mine]\n")
+    step, folder = Step("corpus", "", function="a.b", outputs=("runs/mine/corpus",)), tmp_path / "runs/mine/corpus"
+    def run(code, does=lambda: None, force=False):
+        with _begun(_Plan([step], "mine", tmp_path, {}), step, dict(code=code), force): does()
+    return folder, run
 
-    from lvm_lite.reproduce import Step, _start_over
-    made = tmp_path / "runs/mine/corpus"
-    plan = SimpleNamespace(root=tmp_path, profile="mine", outputs=lambda step: [made])
-    begin = lambda force=False, **reads: _start_over(plan, Step("corpus", "", function="a.b"), reads, force)
-    made.mkdir(parents=True)
-    begin(code=1); begin(code=2); begin(code=2, force=True)
-    assert made.exists(), "lvm-lite tokenize made it"
-    made.rmdir(); begin(code=1); made.mkdir()
-    begin(code=1)
-    assert made.exists(), "an interrupted step goes on"
-    begin(code=2)
-    assert not made.exists()
+
+def written(folder, name):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(name)
+
+
+def failing(*names, by=RuntimeError):
+    "Writes files, and raises."
+    def does(folder):
+        for name in names: written(folder, name)
+        raise by
+    return does
+
+
+def test_an_interrupted_step_goes_on_from_what_it_began_with_alone(corpus):
+    folder, run = corpus
+    for by in (RuntimeError, KeyboardInterrupt):
+        with pytest.raises(by): run("1", lambda: failing("half", by=by)(folder))
+        run("1", lambda: written(folder, "whole"))
+        assert sorted(p.name for p in folder.iterdir()) == ["half", "whole"]
+        run("2", lambda: written(folder, "other"))
+        assert [p.name for p in folder.iterdir()] == ["other"]
+        run("2", force=True)
+        assert not folder.exists()
+
+
+def test_what_no_reproduction_began_is_never_removed(corpus):
+    folder, run = corpus
+    written(folder, "tokenized")
+    for code in "12": run(code); run(code, force=True)
+    assert (folder / "tokenized").exists(), "lvm-lite tokenize made it"
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_what_was_made_after_an_attempt_without_output_is_never_removed(corpus, killed):
+    folder, run = corpus
+    note = folder.parent / ".corpus.json"
+    kept = []
+    with pytest.raises(RuntimeError): run("1", lambda: (kept.append(note.read_text()), failing()(folder)))
+    assert not note.exists(), "it claims what is not there"
+    if killed: note.write_text(*kept)  # nobody took it away
+    written(folder, "trained for days")
+    for code, force in (("2", False), ("1", True)):
+        if killed:
+            with pytest.raises(RuntimeError, match="runs/mine/corpus: begun from something else, .* remove it to have it made anew, or runs/mine/.corpus.json to go on"): run(code, force=force)
+        else: run(code, force=force)
+    assert (folder / "trained for days").exists()
+
+
+def test_what_somebody_went_on_with_is_never_removed(corpus):
+    folder, run = corpus
+    with pytest.raises(RuntimeError): run("1", lambda: failing("half")(folder))
+    written(folder, "trained for days")  # by lvm-lite train, in the same folder
+    run("1", lambda: written(folder, "whole"))
+    with pytest.raises(RuntimeError, match="not as a reproduction left it"): run("2")
+    assert sorted(p.name for p in folder.iterdir()) == ["half", "trained for days", "whole"]
