@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: all install reproduce test tokenizer train-sample budgets budget proofs browser parity parity-7b bench reader results claims memorisation guides docs export clean readme constraints wheel help
+.PHONY: all install reproduce test tokenizer train-sample budgets budget proofs interruptions browser parity parity-7b bench reader results claims memorisation guides docs export clean readme constraints wheel help
 .DEFAULT_GOAL := all
 
 all: reproduce ## install, then draw every table and figure of PROFILE (sample) that is out of date
@@ -53,9 +53,12 @@ budgets: $(LIBTPU)/installed ## compile every size and stage for TPUs that are n
 budget: $(LIBTPU)/installed ## one of them, as a proof that the paper's step still compiles: a minute
 	JAX_PLATFORMS=cpu $(BIN)/lvm-lite budget 300M pretrain --topology v3:16x8
 
+interruptions: $(STAMP) ## work that is killed, stopped or shared by processes goes on to the same numbers
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "processes and not slow"
+
 proofs: $(STAMP) ## what takes minutes to prove: the whole grid of attention; tokenising and training killed at twenty random moments
 	$(BIN)/python -m pytest -n 2 -m slow --ignore tests/browser
-	LVM_LITE_WHOLE=1 $(BIN)/python -m pytest tests/test_pretokenize.py -s
+	LVM_LITE_WHOLE=1 $(BIN)/python -m pytest tests/test_pretokenize.py -m "not slow" -s
 
 browser: $(STAMP) ## the playground in JupyterLab and Chromium (apt-get install chromium): minutes
 	VIRTUAL_ENV='$(CURDIR)/$(VENV)' $(BIN)/uv pip install --quiet -c constraints.txt -e '.[browser]'

@@ -174,6 +174,7 @@ evaluate("sample-segmentation", Llama(MODELS["sample-xxs"], jax.random.key(0)), 
 """
 
 
+@pytest.mark.processes
 def test_killed_in_the_middle_it_goes_on_and_ends_with_the_same_numbers(tmp_path):
     env = {**os.environ, "PYTHONPATH": str(root), "XLA_FLAGS": ""}  # optimised: it draws for longer than it compiles
     run = lambda out: subprocess.Popen([sys.executable, "-c", SCRIPT, str(out)], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)

@@ -48,6 +48,7 @@ def by_loop(data, tmp_path_factory):
     return found
 
 
+@pytest.mark.processes
 def test_two_processes(by_loop, data, tmp_path):
     ranks = [start(tmp_path, data, rank=i, ranks=2) for i in range(2)]
     assert [r.wait(600) for r in ranks] == [0, 0]
@@ -73,6 +74,7 @@ def shards(path):
     return {f: (f.stat().st_ino, f.stat().st_mtime_ns) for f in path.glob("*/[0-9]*") if f.with_suffix(".json").exists()}
 
 
+@pytest.mark.processes
 def test_killed(by_loop, data, tmp_path):
     "kill -9 at random moments, and again: what was whole is never touched again, and in the end all is as if nothing had happened."
     kills, halves, rng = 0, 0, random.Random(0)

@@ -34,6 +34,7 @@ print({name: r[0] for name, r in results.items()})
 """
 
 
+@pytest.mark.processes
 def test_interruption_keeps_what_was_done_and_leaves_no_half(tmp_path):
     (tmp_path / "settings.ini").write_text("[sample]\n")
     write_notebook(tmp_path / "nbs/paper/quick.ipynb", 'open("figures/quick.txt", "w").write("done")')

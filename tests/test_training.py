@@ -85,11 +85,13 @@ def two(folder, corpus, **options):
     return [start(folder, corpus, dict(data=2, fsdp=4), devices=4, LVM_COORDINATOR=f"127.0.0.1:{port}", LVM_PROCESSES="2", LVM_PROCESS=str(i), **options) for i in range(2)]
 
 
+@pytest.mark.processes
 @pytest.mark.xdist_group("processes")
 def test_two_processes_train_as_one(corpus, alone):
     for losses in map(ended, two(None, corpus)): assert np.allclose(losses, alone, rtol=1e-5)
 
 
+@pytest.mark.processes
 @pytest.mark.xdist_group("processes")
 def test_two_processes_stop_together(corpus, alone, tmp_path):
     "Process 0 alone is told to stop, both end after the same step, and one process goes on, on another mesh."
@@ -103,6 +105,7 @@ def test_two_processes_stop_together(corpus, alone, tmp_path):
     assert np.array_equal(whole[:len(first)], first) and np.allclose(whole, alone, rtol=1e-5)
 
 
+@pytest.mark.processes
 @pytest.mark.xdist_group("processes")
 @pytest.mark.parametrize("kills", [1, pytest.param(20, marks=pytest.mark.slow)])
 def test_killed_at_any_moment_it_goes_on_to_the_same_numbers(kills, corpus, tmp_path):
