@@ -252,7 +252,7 @@ class Network:
     axes: int            # 4: pictures; 5: clips
     resize: tuple        # modes, the default first
     frames: tuple = ()   # fewest and most frames of a clip
-    batch: int = 8       # at once, over all devices; 0 leaves it to the backend
+    batch: int = 8       # at once, over all devices
 
 NETWORKS = {
     "inception": Network("Inception-2015-12-05", Inception, 299, 4, ("tf1", "pytorch", "clean"), batch=32),

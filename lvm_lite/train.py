@@ -245,16 +245,16 @@ def _answers(corpus: Corpus, source, tokens_per_image: int, limit: int):
 
 # %% ../nbs/18_train.ipynb #6347ad1a
 def baselines(training: Corpus, heldout: Corpus, config: ModelConfig, limit: int = 200) -> dict:
-    "Nats a token of the held-out answers, task -> dict(unigram, copy); counts come from at most `limit` training sentences a task."
+    "Nats a token of the held-out answers, task -> dict(unigram, copy); counts come from at most `limit` training sentences a task. Raises `ValueError` for a task that training lacks."
     result = {}
     for source in heldout.sources:
-        train_source = next(s for s in training.sources if s.name == source.name)
+        train_source = lookup({s.name: s for s in training.sources}, source.name, f"source of {training.path}:")
         answers, before = _answers(training, train_source, config.tokens_per_image, limit)
         frequency = np.bincount(answers.ravel(), minlength=config.codebook_size) + 0.5
         frequency = frequency / frequency.sum()
         nll = lambda answers, before, repeat: -np.log(repeat * (answers == before) + (1 - repeat) * frequency[answers]).mean()
         repeat = min(np.linspace(0, 0.99, 34), key=lambda r: nll(answers, before, r))
-        pair = _answers(heldout, source, config.tokens_per_image, limit)
+        pair = _answers(heldout, source, config.tokens_per_image, 256)  # as `run_stage` scores the model
         result[source.name] = dict(unigram=float(nll(*pair, 0.0)), copy=float(nll(*pair, repeat)))
     return result
 
