@@ -657,6 +657,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'lvm_lite.sources.Source.__getitem__': ('sources.html#source.__getitem__', 'lvm_lite/sources.py'),
                                   'lvm_lite.sources.Source.__init__': ('sources.html#source.__init__', 'lvm_lite/sources.py'),
                                   'lvm_lite.sources.Source.__len__': ('sources.html#source.__len__', 'lvm_lite/sources.py'),
+                                  'lvm_lite.sources.Source._block': ('sources.html#source._block', 'lvm_lite/sources.py'),
                                   'lvm_lite.sources.Source._try': ('sources.html#source._try', 'lvm_lite/sources.py'),
                                   'lvm_lite.sources.Source.report': ('sources.html#source.report', 'lvm_lite/sources.py'),
                                   'lvm_lite.sources._ade20k': ('sources.html#_ade20k', 'lvm_lite/sources.py'),

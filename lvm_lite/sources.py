@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from hashlib import sha256
-from itertools import chain
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ from .readers import (ANNOTATION_READERS, Listing, Take, coco, column, frame_fol
                               tars, translate, videos)
 from .settings import lookup
 from .tasks import PALETTES, TABLE3, Row, Task, as_task
-from .world import Clip, Scene
+from .world import Clip, Scene, generator
 
 # %% ../nbs/06_sources.ipynb #514c5e54
 class Source:
@@ -41,12 +41,22 @@ class Source:
 
     def __getitem__(self, i: int) -> Scene | Clip:
         if not 0 <= i < len(self): raise IndexError(f"{self.name} has {len(self)} items; there is no item {i}")
-        for j in chain(range(i, len(self)), range(i)):
-            if (item := self._try(j)) is not None: return item
-        raise ValueError(f"{self.name}: none of its {len(self)} items can be used; the first: {self._bad[0]}")
+        rng, block, j = generator("instead", i), self._block(i), i
+        for tries in count():
+            if (item := self._try(j)) is not None: break
+            if len(self._bad) == len(self): raise ValueError(f"{self.name}: none of its {len(self)} items can be used; the first: {self._bad[0]}")
+            j = int(rng.integers(*(block if tries < block[1] - block[0] else (0, len(self)))))  # a block may hold nothing of use
+        if j != i: self.problems.append(self._bad[i])  # each time, so that what a shard notes does not depend on the shards before
+        return item
+
+    def _block(self, i):
+        "Where the block of item i begins, and where it ends."
+        if self.blocks is None: return 0, len(self)
+        b = int(np.searchsorted(self.blocks, i, side="right"))
+        return int(self.blocks[b - 1]), int(self.blocks[b])
 
     def _try(self, j: int) -> Scene | Clip | None:
-        "Item j, or None: then its fault is in `problems`, each time that it is met, so that what a shard notes does not depend on the shards before."
+        "Item j, or None: then its fault is in `_bad`."
         if j not in self._bad:
             name = f"item {j}"
             try:
@@ -56,7 +66,6 @@ class Source:
             except (ValueError, OSError) as e:
                 if self.on_error == "raise": raise ValueError(f"{self.name}/{name}: {e}") from None
                 self._bad[j] = f"{name}: {e}"
-        self.problems.append(self._bad[j])
 
     def report(self) -> str:
         "What was passed over so far: the number, and up to ten by name."

@@ -218,7 +218,7 @@ def test_a_video_that_ends_early(tmp_path):
 
 def test_filter(data):
     source, found = items("pictures", data, keep=lambda scene: scene.image.mean() < 35)
-    assert [s.name for s in found[4:]] == ["pictures/holiday/0.jpg"] * 5 and len(set(source.problems)) == 5
+    assert {s.name for s in found[4:]} <= {s.name for s in found[:4]} and len(set(source.problems)) == len(source.problems) == 5
     assert source.problems[0] == "holiday/4.jpg: kept out by the filter"
 
 
