@@ -554,6 +554,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'lvm_lite.readers._read_listed': ('readers.html#_read_listed', 'lvm_lite/readers.py'),
                                   'lvm_lite.readers._read_member': ('readers.html#_read_member', 'lvm_lite/readers.py'),
                                   'lvm_lite.readers._trimmed': ('readers.html#_trimmed', 'lvm_lite/readers.py'),
+                                  'lvm_lite.readers._upright': ('readers.html#_upright', 'lvm_lite/readers.py'),
                                   'lvm_lite.readers.coco': ('readers.html#coco', 'lvm_lite/readers.py'),
                                   'lvm_lite.readers.column': ('readers.html#column', 'lvm_lite/readers.py'),
                                   'lvm_lite.readers.fit_scene': ('readers.html#fit_scene', 'lvm_lite/readers.py'),

@@ -127,7 +127,7 @@ def read_video(file,                 # a path, bytes or a binary file
             images, count = [], 0
             for frame in container.decode(stream):
                 if start and frame.time is not None and frame.time < start: continue
-                if count % take.stride == 0: images.append(take(Scene(frame.to_ndarray(format="rgb24"))).image)
+                if count % take.stride == 0: images.append(take(Scene(_upright(frame))).image)
                 count += 1
                 if len(images) == take.frames: return Clip(np.stack(images))
             declared = 0 if start else stream.frames
@@ -136,6 +136,10 @@ def read_video(file,                 # a path, bytes or a binary file
     except av.error.FFmpegError as e: raise ValueError(f"not a whole video ({e.strerror})") from None
     if count < declared: raise ValueError(f"ends after {count} of the {declared} frames that it declares")
     return read_video(file, replace(take, stride=take.of(count).step), start)
+
+def _upright(frame) -> np.ndarray:
+    "A video's frame, turned as its display matrix says: by degrees anticlockwise, as `np.rot90` counts quarters."
+    return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90)))
 
 def _opened(file, **options):
     import av
