@@ -304,7 +304,7 @@ def open_source(name: str,            # of `DATA_SETS`: "ade20k", "ucf101", …;
     if not listing.names: raise FileNotFoundError(f"{data.name}: nothing to read for {split!r} below {root}. It needs {data.needs}")
     if annotations: listing = replace(listing, read=partial(_annotated, listing.read, {k: Path(v) for k, v in annotations.items()}, take))
     options = dict(split=split, size=size, frames=frames, stride=take.stride, fit=take.fit, palette=palette, drawn=sorted(annotations), keep=_called(keep))
-    return Source(data.folder, replace(listing, read=partial(_in_palette, listing.read, palette)), palette, on_error, keep, options)
+    return Source(data.folder, replace(listing, read=partial(_complete, listing.read, palette, asked)), palette, on_error, keep, options)
 
 def _called(keep): return keep and getattr(keep, "__name__", repr(keep))  # a filter, in a corpus's header
 
@@ -312,7 +312,11 @@ def _columns(data, root):
     if not data.columns: raise ValueError(f"{data.name} is not read from {root}: its form on the Hub is not known here")
     return dict(data.columns)
 
-def _in_palette(read, palette, name): return replace(read(name), palette=palette)
+def _complete(read, palette, asked, name):
+    "An item in its palette; a `ValueError` where it lacks what was asked for by name, as a picture alone in its folder lacks a pair."
+    item = read(name)
+    if missing := [a for a in sorted(asked) if getattr(item, a, None) is None]: raise ValueError(f"no {', '.join(missing)}" + ": its folder holds no second picture" * (missing == ["pair"]))
+    return replace(item, palette=palette)
 
 def _annotated(read, folders, take, name):
     item, found = read(name), {}
