@@ -293,6 +293,10 @@ def open_source(name: str,            # of `DATA_SETS`: "ade20k", "ucf101", …;
     asked, want = want or set(), set(data.fields if want is None else want) - set(annotations)
     if missing := want - set(data.fields): raise ValueError(f"{data.name} holds no {', '.join(sorted(missing))}: name folders of annotations, or give the task an annotator (tasks.annotated)")
     if palette: lookup(PALETTES, palette, "palette")
+    if annotations and data.unit == "video": raise ValueError(f"{data.name}: folders of annotations are for pictures; give a video's task an annotator (tasks.annotated)")
+    for annotation, drawn in annotations.items():  # found out now, and not after every picture was decoded
+        lookup(ANNOTATION_READERS, annotation, "annotation")
+        if not Path(drawn).is_dir(): raise FileNotFoundError(f"{data.name}: no folder {drawn}, where its {annotation} should lie as drawn")
     take, palette = Take(frames, stride or data.stride, size, fit or data.fit), palette or data.palette
     try:
         if is_hub(root):
@@ -319,12 +323,12 @@ def _complete(read, palette, asked, name):
     return replace(item, palette=palette)
 
 def _annotated(read, folders, take, name):
+    below = f"{os.path.splitext(name)[0]}.png"
+    for annotation, folder in folders.items():  # before the picture, which takes longer to decode
+        if not (folder / below).exists(): raise ValueError(f"no {annotation}: {below} is missing among what was drawn")
     item, found = read(name), {}
-    if not isinstance(item, Scene): raise ValueError("folders of annotations are for pictures; give a video's task an annotator (tasks.annotated)")
     for annotation, folder in folders.items():
-        file = folder / f"{os.path.splitext(name)[0]}.png"
-        if not file.exists(): raise ValueError(f"no {annotation}: {os.path.splitext(name)[0]}.png is missing among what was drawn")
-        drawn = lookup(ANNOTATION_READERS, annotation, "annotation")(file)
+        drawn = ANNOTATION_READERS[annotation](folder / below)
         if annotation == "instances": drawn = renumber(drawn)
         found[annotation] = getattr(take(Scene(np.zeros((*drawn.shape[:2], 3), np.uint8), **{annotation: drawn})), annotation)
     return replace(item, **found)
