@@ -22,7 +22,7 @@ from .corpus import CorpusWriter
 from .files import exists
 from .sentences import IMAGES, MIXTURES, count_sentences, is_frames, sentence
 from .settings import load_profile, lookup
-from .sources import data_sets, fingerprint, open_source, row_sources, wanted
+from .sources import DATA_SETS, data_sets, fingerprint, open_source, row_sources, wanted
 from .tasks import TABLE3, Task, as_task, plugged
 from .tokenizer import load_tokenizer, tokenizer_hash
 from .world import World, generator
@@ -225,6 +225,7 @@ def row_works(root: str | Path,          # below it each data set lies in its ow
     "A work for each data set of the rows. A row that was named and cannot be made raises an error that says what it needs."
     works, left_out, known = [], [], {row.annotation: row for row in TABLE3.values() if row.annotation not in ("", "not stated", "ground truth")}
     for name in annotators: lookup(known, name, "annotator")
+    for name in options.get("annotations") or (): lookup(DATA_SETS, name, "data set")  # at once, and not as what every row lacks
     def leave_out(name, e):
         if rows is not None: raise (FileNotFoundError if isinstance(e, FileNotFoundError) else ValueError)(f"{name}: {e}") from None
         left_out.append(f"{name}: {e}")

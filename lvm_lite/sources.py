@@ -372,8 +372,9 @@ def row_sources(row: str | Row,
                 annotations: dict | None = None, # data set -> `annotations` of `open_source`, of which the row takes what it shows
                 **options,         # of `open_source`
                ) -> dict[str, Source]: # name in a corpus -> source; those that are here
-    "The sources of a row that lie below `root`; one that lies there and lacks something raises."
+    "The sources of a row that lie below `root`; one that lies there and lacks something raises, and so does an unknown data set or annotation."
     row = lookup(TABLE3, row, "row of Table 3") if isinstance(row, str) else row
+    for data_set in annotations or (): lookup(DATA_SETS, data_set, "data set")
     here = [d for d in data_sets(row) if (Path(root) / d.folder).is_dir()]
     names = {d.folder: row.name if len(data_sets(row)) == 1 else f"{row.name}--{d.folder}" for d in here}
     drawn = lambda d: {field: folder for field, folder in (annotations or {}).get(d.folder, {}).items() if lookup(ANNOTATION_READERS, field, "annotation") and field in wanted(row)}
