@@ -261,7 +261,7 @@ included (section 1.9 of the paper). Its pictures are samples, not facts.
 """
 
 def model_card(config: ModelConfig,
-               trained: dict | None = None,   # the configuration of the training checkpoint
+               trained: dict | None = None,   # what `training_note` says of its training
                title: str = "LVM-Lite",
                condition: str | None = None,  # what whoever loads the model has to accept
                tokenizer: bool = True,        # lies beside it
@@ -342,13 +342,14 @@ def export(run: str | Path,             # the directory of a training run, or of
     check_replaceable(target, (*_WRITTEN, "README.md", "tokenizer"), *_LLAMA)
     tokenizer_directory = None if tokenizer is None else data_path("tokenizer") if str(tokenizer) == "sample" else Path(tokenizer)
     if tokenizer_directory and tokenizer_directory.is_file(): raise ValueError(f"{tokenizer} is a file: name the directory of the tokenizer, with its weights and config.json, which goes along as a whole")
-    if (Path(run) / "checkpoints").exists(): model, trained, step = read_checkpoint(run, step)
+    if (Path(run) / "checkpoints").exists():
+        model, trained, step = read_checkpoint(run, step)
+        trained = training_note(trained, run, step)
     else:
         if step is not None: raise ValueError(f"{run} has no checkpoints, and step {step} is asked for: name the directory of the training run, or leave the step out to export the model that is there")
         there = model_directory(run)
         model, condition = load_model(there, accept=accept), condition or consent(there)  # a condition travels along
-        trained = noted_training(there)
-        step = trained.get("step")
+        trained = noted_training(there)  # a note already
     if tokenizer is not None:
         packed = load_tokenizer(tokenizer_directory)
         theirs = packed.config
@@ -359,8 +360,8 @@ def export(run: str | Path,             # the directory of a training run, or of
         path.mkdir()
         _write_model(model, path, dtype, 5e9)
         if tokenizer is not None: shutil.copytree(tokenizer_directory, path / "tokenizer", ignore=shutil.ignore_patterns("__pycache__"))
-        if trained: _write_note(training_note(trained, run, step), path)
-        (path / "README.md").write_text(model_card(model.config, trained | dict(steps=step) if trained else None, title or f"LVM-Lite, {Path(run).name}", condition, tokenizer is not None), encoding="utf-8")
+        if trained: _write_note(trained, path)
+        (path / "README.md").write_text(model_card(model.config, trained, title or f"LVM-Lite, {Path(run).name}", condition, tokenizer is not None), encoding="utf-8")
     return Path(directory)
 
 # %% ../nbs/17_checkpoints.ipynb #a1fe663b
