@@ -260,6 +260,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                 'lvm_lite.files._remove': ('files.html#_remove', 'lvm_lite/files.py'),
                                 'lvm_lite.files._whole': ('files.html#_whole', 'lvm_lite/files.py'),
                                 'lvm_lite.files.atomic_write': ('files.html#atomic_write', 'lvm_lite/files.py'),
+                                'lvm_lite.files.check_replaceable': ('files.html#check_replaceable', 'lvm_lite/files.py'),
                                 'lvm_lite.files.copy_file': ('files.html#copy_file', 'lvm_lite/files.py'),
                                 'lvm_lite.files.differences': ('files.html#differences', 'lvm_lite/files.py'),
                                 'lvm_lite.files.exists': ('files.html#exists', 'lvm_lite/files.py'),

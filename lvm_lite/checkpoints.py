@@ -21,7 +21,7 @@ import yaml
 from flax import nnx
 from safetensors import safe_open
 
-from .files import atomic_write, has_keys, read_json, read_weights, write_safetensors
+from .files import atomic_write, check_replaceable, has_keys, read_json, read_weights, write_safetensors
 from .loop import read_log
 from .mesh import collect, global_array, layout
 from .model import Llama, abstract_model, block_weights, count_parameters
@@ -108,6 +108,9 @@ def _write_model(model: Llama, path: Path, dtype, shard_bytes: float):
         (path / "model.safetensors.index.json").write_text(json.dumps(index, indent=1) + "\n")
     (path / "config.json").write_text(json.dumps(config_to_json(model.config, np.dtype(dtype).name), indent=1) + "\n")
 
+_WRITTEN = ("config.json", "model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json", "training.json")
+_LLAMA = ("model_type", ("llama",))  # in config.json: a tokenizer's directory has the same names
+
 def _write_note(trained, path): (path / "training.json").write_text(json.dumps(trained, indent=1) + "\n")
 
 def save_model(model: Llama, directory: str | Path,
@@ -115,7 +118,8 @@ def save_model(model: Llama, directory: str | Path,
                shard_bytes: float = 5e9,  # of a file, at most
                trained: dict | None = None, # what `training_note` says of its training
               ):
-    "Write `config.json` and safetensors so that `transformers.LlamaForCausalLM.from_pretrained` reads them. The directory appears whole or not at all."
+    "Write `config.json` and safetensors so that `transformers.LlamaForCausalLM.from_pretrained` reads them. The directory appears whole or not at all. An earlier one is replaced; anything else there raises `ValueError`."
+    check_replaceable(directory, _WRITTEN, *_LLAMA)
     with atomic_write(directory) as path:
         path.mkdir()
         _write_model(model, path, dtype, shard_bytes)
@@ -257,7 +261,7 @@ included (section 1.9 of the paper). Its pictures are samples, not facts.
 """
 
 def model_card(config: ModelConfig,
-               trained: dict | None = None,   # the configuration of the training checkpoint
+               trained: dict | None = None,   # what `training_note` says of its training
                title: str = "LVM-Lite",
                condition: str | None = None,  # what whoever loads the model has to accept
                tokenizer: bool = True,        # lies beside it
@@ -335,16 +339,17 @@ def export(run: str | Path,             # the directory of a training run, or of
     from lvm_lite.tokenizer import load_tokenizer
     target, source = Path(directory).resolve(), Path(run).resolve()
     if source.exists() and (target == source or target in source.parents): raise ValueError(f"{directory} is or holds {run}, which is exported: name another directory")
-    if target.is_file() or target.is_dir() and any(target.iterdir()) and not (target / "config.json").exists(): raise ValueError(f"{directory} is no earlier export and is not replaced: name another directory")
+    check_replaceable(target, (*_WRITTEN, "README.md", "tokenizer"), *_LLAMA)
     tokenizer_directory = None if tokenizer is None else data_path("tokenizer") if str(tokenizer) == "sample" else Path(tokenizer)
     if tokenizer_directory and tokenizer_directory.is_file(): raise ValueError(f"{tokenizer} is a file: name the directory of the tokenizer, with its weights and config.json, which goes along as a whole")
-    if (Path(run) / "checkpoints").exists(): model, trained, step = read_checkpoint(run, step)
+    if (Path(run) / "checkpoints").exists():
+        model, trained, step = read_checkpoint(run, step)
+        trained = training_note(trained, run, step)
     else:
         if step is not None: raise ValueError(f"{run} has no checkpoints, and step {step} is asked for: name the directory of the training run, or leave the step out to export the model that is there")
         there = model_directory(run)
         model, condition = load_model(there, accept=accept), condition or consent(there)  # a condition travels along
-        trained = noted_training(there)
-        step = trained.get("step")
+        trained = noted_training(there)  # a note already
     if tokenizer is not None:
         packed = load_tokenizer(tokenizer_directory)
         theirs = packed.config
@@ -355,8 +360,8 @@ def export(run: str | Path,             # the directory of a training run, or of
         path.mkdir()
         _write_model(model, path, dtype, 5e9)
         if tokenizer is not None: shutil.copytree(tokenizer_directory, path / "tokenizer", ignore=shutil.ignore_patterns("__pycache__"))
-        if trained: _write_note(training_note(trained, run, step), path)
-        (path / "README.md").write_text(model_card(model.config, trained | dict(steps=step) if trained else None, title or f"LVM-Lite, {Path(run).name}", condition, tokenizer is not None), encoding="utf-8")
+        if trained: _write_note(trained, path)
+        (path / "README.md").write_text(model_card(model.config, trained, title or f"LVM-Lite, {Path(run).name}", condition, tokenizer is not None), encoding="utf-8")
     return Path(directory)
 
 # %% ../nbs/17_checkpoints.ipynb #a1fe663b

@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['atomic_write', 'sha256', 'is_remote', 'weights_hash', 'exists', 'write_bytes', 'sizes', 'read_ranges', 'copy_file',
-           'differences', 'json_text', 'has_keys', 'rows_have_keys', 'read_json', 'write_safetensors',
-           'read_safetensors', 'read_metadata', 'read_torch', 'read_pickle', 'read_weights']
+           'differences', 'json_text', 'has_keys', 'rows_have_keys', 'read_json', 'check_replaceable',
+           'write_safetensors', 'read_safetensors', 'read_metadata', 'read_torch', 'read_pickle', 'read_weights']
 
 # %% ../nbs/03_files.ipynb #2a6c5fc0
 import collections, gzip, hashlib, io, json, math, os, pickle, shutil, uuid, zipfile, zlib
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import ml_dtypes
@@ -190,6 +191,24 @@ def read_json(path: str | Path, # of a file, gzipped where its name ends in gz
         with (gzip.open if str(path).endswith("gz") else open)(path, "rb") as f: value = json.loads(f.read())
     except (ValueError, EOFError, zlib.error, gzip.BadGzipFile) as e: raise ValueError(f"{path} is no whole JSON ({e}): copy or download it again") from None
     return value if kind is None else (rows_have_keys if kind is list else has_keys)(value, path, *keys)
+
+# %% ../nbs/03_files.ipynb #5c1f0a32
+def check_replaceable(directory: str | Path,
+                      names: tuple[str, ...], # patterns of what its writer writes
+                      key: str,               # of its config.json, by which the writer knows its own:
+                      values: tuple,          # one of these
+                     ):
+    "Raises a `ValueError` where `directory` is a file, or holds what a writer of these names did not write and would delete. None, an empty one and an earlier one of the same kind pass."
+    path, remedy = Path(directory), "name another directory, or move away what is there"
+    if path.exists() and not path.is_dir(): raise ValueError(f"{path} is a file and is not replaced: name a directory")
+    there = sorted(p.name for p in path.iterdir()) if path.exists() else []
+    if others := [n for n in there if not any(fnmatchcase(n, pattern) for pattern in names)]:
+        raise ValueError(f"{path} would be replaced whole, and holds {', '.join(others[:5])}{', …' * (len(others) > 5)}, which would be lost: {remedy}")
+    if not there: return
+    # models and tokenizers give their weights the same name: only the configuration tells whose they are
+    try: found = read_json(path / "config.json").get(key)
+    except (ValueError, OSError) as e: raise ValueError(f"{path} would be replaced whole, and its config.json does not say what {', '.join(there[:5])} are ({e}): {remedy}") from None
+    if found not in values: raise ValueError(f"{path} would be replaced whole, and holds something else: its config.json has {key} {found!r}, not {' or '.join(map(repr, values))}: {remedy}")
 
 # %% ../nbs/03_files.ipynb #00a0e244
 def write_safetensors(path: str | Path,

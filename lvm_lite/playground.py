@@ -8,7 +8,7 @@ __all__ = ['MOST_BYTES', 'MOST_PIXELS', 'TOP_K', 'Asked', 'ask_task', 'read_uplo
            'watch']
 
 # %% ../nbs/23_playground.ipynb #c1b3c9b3
-import io, json, os, re, textwrap, threading, time, warnings
+import hashlib, io, json, os, re, textwrap, threading, time, warnings
 from dataclasses import dataclass
 from functools import lru_cache, wraps
 from importlib.util import find_spec
@@ -272,11 +272,11 @@ class Playground:
 
     @_told
     def save(self, folder: str | Path = "playground"):
-        "Write the PNG; its name says what was asked. Raises `ValueError` before there is a picture."
+        "Write the PNG; its name says what was asked, and ends in 8 digits of the hash of what it holds: other pictures, levels and models have other names. Raises `ValueError` before there is a picture."
         if not len(self.codes): raise ValueError("nothing to save: click Generate first")
-        s = self.settings
-        path = Path(folder) / (re.sub(r"\W+", "-", f"{s['question'].split(',')[0]} {s['example']} pairs {s['pairs']} k {s['top_k']} t {s['temperature']:g} seed {s['seed']}") + ".png")
-        with atomic_write(path) as temporary: temporary.write_bytes(self.png())
+        s, content = self.settings, self.png()
+        path = Path(folder) / (re.sub(r"\W+", "-", f"{s['question'].split(',')[0]} {s['example']} pairs {s['pairs']} k {s['top_k']} t {s['temperature']:g} seed {s['seed']} {hashlib.sha256(content).hexdigest()[:8]}") + ".png")
+        with atomic_write(path) as temporary: temporary.write_bytes(content)
         self._say(f"saved {path}")
 
 # %% ../nbs/23_playground.ipynb #7910b5c2
@@ -296,7 +296,8 @@ def controls(play: Playground):
     task = w.Dropdown(options=[*TASKS, "my own pictures"], value="segmentation", description="task", **wide)
     files = w.FileUpload(accept="image/*", multiple=True, description="pictures", layout=w.Layout(width="360px", display="none"), tooltip="picture, answer, picture, answer, …, query, in the order of their names")
     pairs, example = w.IntSlider(3, 1, IMAGES // 2 - 1, description="pairs", **later), w.IntSlider(0, 0, 999, description="example", **later)
-    top_k = w.SelectionSlider(options=[k for k in TOP_K if k <= play.served.config.codebook_size], value=100, description="top-k", **later)
+    fitting = [k for k in TOP_K if k <= play.served.config.codebook_size]
+    top_k = w.SelectionSlider(options=fitting, value=max(k for k in fitting if k <= 100), description="top-k", **later)
     temperature, seed = w.FloatSlider(1.0, min=0.1, max=2.0, step=0.1, description="temperature", **later), w.IntSlider(0, 0, 999, description="seed", **later)
     go, stop, save = (w.Button(description=text, layout=w.Layout(width="110px"), button_style=style) for text, style in (("Generate", "primary"), ("Stop", ""), ("Save PNG", "")))
     picture, said = w.Image(format="png", layout=w.Layout(align_self="flex-start")), w.Label()

@@ -18,7 +18,7 @@ from flax import nnx
 from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec as P
 
-from .files import atomic_write, read_json, read_weights, write_safetensors
+from .files import atomic_write, check_replaceable, read_json, read_weights, write_safetensors
 from .settings import at_least_one, data_path
 
 # %% ../nbs/10_tokenizer.ipynb #2186d7c8
@@ -432,7 +432,8 @@ def save_tokenizer(tokenizer: VQGAN, directory: str | Path,
                    scheme: str = "lvm", # or "diffusers"
                    dtype="float32",     # on disk; "bfloat16" halves the file
                   ):
-    "Writes config.json and the safetensors file whose name the scheme's library expects, the directory at once or not at all."
+    "Writes config.json and the safetensors file whose name the scheme's library expects, the directory at once or not at all. An earlier one is replaced; anything else there raises `ValueError`."
+    check_replaceable(directory, ("config.json", *_WEIGHT_FILES[:len(SCHEMES)]), "_class_name", ("VQGANModel", "VQModel"))
     weights = {k: v.astype(jnp.dtype(dtype)) for k, v in state_dict(tokenizer, scheme).items()}
     with atomic_write(directory) as d:
         d.mkdir()

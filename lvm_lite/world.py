@@ -429,12 +429,12 @@ class World:
             start, end = rng.uniform(*ANGLES, (2, 10))
             joints = pose(start + (end - start) * time[:, None])
             low, high = joints.min((0, 1)) - 0.1, joints.max((0, 1)) + 0.1  # a tenth for hair, hands and feet
-            share = 1 if count == 1 else 0.65  # of the picture's width for each of two
+            share = min(1, 1.3 / count)  # of the picture's width for each, which lets neighbours overlap; the strips begin evenly from edge to edge
             unit = self.size * min(rng.uniform(0.75, 0.98) / (high[1] - low[1]), share / (high[0] - low[0]))
             a = rng.random(2)
             b = np.clip(a + rng.uniform(-0.25, 0.25, 2), 0, 1)
             room = np.array([share, 1]) * self.size - unit * (high - low)
-            shift = room * (a + (b - a) * time[:, None]) + [(1 - share) * self.size * i, 0] - unit * low - 0.5
+            shift = room * (a + (b - a) * time[:, None]) + [(1 - share) * self.size * i / max(1, count - 1), 0] - unit * low - 0.5
             skin, hair = rng.uniform(0.3, 0.95), rng.uniform(0.1, 0.7)
             colours = np.array([[skin, skin * 0.78, skin * 0.62], *rng.uniform(0.1, 0.95, (2, 3)), [hair, hair * 0.75, hair * 0.45]])
             out.append(Person("person", self.classes.index("person"), float(0.3 + 0.7 * min(1, unit / self.size)), joints * unit + shift[:, None], float(unit), colours))
