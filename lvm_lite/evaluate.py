@@ -447,10 +447,11 @@ def evaluate(protocol: str | Protocol,          # a name of `PROTOCOLS`, or one 
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(out or temporary)
         first = None if p.data == "sample" else fingerprint(queries)  # what the data lack is said before the folder is taken
-        if not video and training is None and not (folder / "pair.safetensors").exists(): raise FileNotFoundError(f"{p.name} is asked with a pair from training, and there is no training split below {data}")
+        pair_file = folder / "pair.safetensors"
+        if not video and training is None and not pair_file.exists(): raise FileNotFoundError(f"{p.name} is asked with a pair from training, and there is no training split below {data}")
         _claim(folder, dict(protocol=asdict(replace(p, task=as_task(p.task).name, metrics=(), fvd=(), video_is="")), source=queries.name, items=len(queries), names_and_first_item=first,
                             tokenizer=tokenizer_hash(tokenizer), model=model_digest(model) if model is not None else None, batch_size=batch_size))
-        pair = None if video else kept_pair(p, training, folder / "pair.safetensors")  # only now, so that no other run's folder gets one
+        pair = None if video else kept_pair(p, training, pair_file)  # only now, so that no other run's folder gets one
         served = model if model is None or isinstance(model, Served) else serve(model)  # once, and not for each batch
         read_pair = once(lambda: None if pair is None else share(served, tokenizer.encode(pair).reshape(-1)))  # a run that is finished reads nothing
         others = others if others is not None and len(others) >= p.samples else None

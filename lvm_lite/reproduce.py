@@ -280,7 +280,7 @@ def _begun(plan: _Plan, step: Step, reads: dict, force: bool):
         with atomic_write(note) as path: path.write_text(json.dumps(dict(reads=reads, left=plan.made(step, afresh=True))))
     if there():
         known = read_json(note) if note.exists() else {}
-        ours = known.get("left") == plan.made(step, afresh=True)
+        ours = "left" in known and known["left"] == plan.made(step, afresh=True)  # a folder without a note is not read through
         if known and (force or known.get("reads") != reads):
             if not ours: raise RuntimeError(f"{', '.join(str(p.relative_to(plan.root)) for p in there())}: begun from something else, and not as a reproduction left it, so it is not removed: remove it to have it made anew, or {note.relative_to(plan.root)} to go on with it")
             for path in there(): shutil.rmtree(path) if path.is_dir() else path.unlink()

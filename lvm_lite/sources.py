@@ -41,12 +41,13 @@ class Source:
 
     def __getitem__(self, i: int) -> Scene | Clip:
         if not 0 <= i < len(self): raise IndexError(f"{self.name} has {len(self)} items; there is no item {i}")
-        rng, block, j = generator("instead", i), self._block(i), i
+        if (item := self._try(i)) is not None: return item
+        rng, block = generator("instead", i), self._block(i)
         for tries in count():
-            if (item := self._try(j)) is not None: break
             if len(self._bad) == len(self): raise ValueError(f"{self.name}: none of its {len(self)} items can be used; the first: {self._bad[0]}")
             j = int(rng.integers(*(block if tries < block[1] - block[0] else (0, len(self)))))  # a block may hold nothing of use
-        if j != i: self.problems.append(self._bad[i])  # each time, so that what a shard notes does not depend on the shards before
+            if (item := self._try(j)) is not None: break
+        self.problems.append(self._bad[i])  # each time, so that what a shard notes does not depend on the shards before
         return item
 
     def _block(self, i):
