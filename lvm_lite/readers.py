@@ -484,8 +484,10 @@ def hub(root, split: str, want: set, take: Take, columns: dict, numbers: Callabl
     return Listing([str(i) for i in range(len(rows))], lambda name: read_row(rows[int(name)], want, take, columns, numbers, palette))
 
 def read_row(row, want, take, columns, numbers, palette):
-    "The scene or clip of a row of a Hub's data set."
-    data = lambda column: row[column]["bytes"] if row[column]["bytes"] is not None else row[column]["path"]
+    "The scene or clip of a row of a Hub's data set. Raises `ValueError` for an empty cell, and for what cannot be read."
+    def data(column):
+        if (cell := row[column]) is None: raise ValueError(f"nothing in column {column}")
+        return cell["bytes"] if cell["bytes"] is not None else cell["path"]
     if "video" in columns: return read_video(data(columns["video"]), take)
     found = {a: ANNOTATION_READERS[a](data(c)) for a, c in columns.items() if a in want}
     if numbers and "classes" in found: found["classes"] = numbers(found["classes"])
