@@ -567,6 +567,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'lvm_lite.readers.list_rows': ('readers.html#list_rows', 'lvm_lite/readers.py'),
                                   'lvm_lite.readers.list_text': ('readers.html#list_text', 'lvm_lite/readers.py'),
                                   'lvm_lite.readers.load_hub': ('readers.html#load_hub', 'lvm_lite/readers.py'),
+                                  'lvm_lite.readers.natural': ('readers.html#natural', 'lvm_lite/readers.py'),
                                   'lvm_lite.readers.pictures': ('readers.html#pictures', 'lvm_lite/readers.py'),
                                   'lvm_lite.readers.read_image': ('readers.html#read_image', 'lvm_lite/readers.py'),
                                   'lvm_lite.readers.read_numbers': ('readers.html#read_numbers', 'lvm_lite/readers.py'),

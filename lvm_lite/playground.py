@@ -25,7 +25,7 @@ from .files import atomic_write
 from .generation import Served, generate, serve
 from .loop import read_log
 from .metrics import ConfusionMatrix, decode_mask, mask_iou, psnr
-from .readers import fit_scene, read_image
+from .readers import fit_scene, natural, read_image
 from .sentences import IMAGES, is_frames, prompt, video_prompt
 from .tasks import PALETTE, TASKS, as_task, world_level
 from .world import Scene, World
@@ -202,8 +202,7 @@ class Playground:
         elif not question: raise ValueError("upload pictures first: a pair or more, and a query")
         elif len(question) > IMAGES: raise ValueError(f"a prompt has at most {IMAGES - 1} pictures, not {len(question)}")
         else:
-            natural = lambda file: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", file[0])]
-            asked = ask_pictures([read_upload(name, bytes(content)) for name, content in sorted(question, key=natural)], size, pairs=pairs)
+            asked = ask_pictures([read_upload(name, bytes(content)) for name, content in sorted(question, key=lambda file: natural(file[0]))], size, pairs=pairs)
         self.asked, self.settings = asked, dict(question=asked.what, example=example, pairs=asked.pairs, level=level, model=self.about)
         self._clear()
         self._say("ready")

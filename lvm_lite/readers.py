@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['FITS', 'PICTURES', 'VIDEOS', 'ANNOTATION_READERS', 'read_image', 'read_numbers', 'fit_scene', 'Take', 'read_video',
-           'stack_scenes', 'renumber', 'Listing', 'pictures', 'read_picture', 'list_path', 'list_text', 'list_rows',
-           'column', 'keys', 'videos', 'frame_folders', 'coco', 'translate', 'tars', 'TarNames', 'is_hub', 'load_hub',
-           'hub', 'read_row']
+           'stack_scenes', 'renumber', 'Listing', 'natural', 'pictures', 'read_picture', 'list_path', 'list_text',
+           'list_rows', 'column', 'keys', 'videos', 'frame_folders', 'coco', 'translate', 'tars', 'TarNames', 'is_hub',
+           'load_hub', 'hub', 'read_row']
 
 # %% ../nbs/05_readers.ipynb #1344cc75
 import csv, io, os, re, struct, tarfile, warnings
@@ -177,6 +177,10 @@ class Listing:
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 VIDEOS = (".mp4", ".webm", ".avi", ".mkv", ".mov", ".gif")
 
+def natural(name: str) -> list:
+    "A key by which names are sorted as they are counted: 9.png before 10.png."
+    return [int(part) if k % 2 else part for k, part in enumerate(re.split(r"(\d+)", name))]
+
 def _files(root: Path, kinds: tuple) -> list[str]:
     "Paths of all files below `root` with a suffix of `kinds`, relative to it, sorted; hidden ones left out. A folder that links lead to twice is read once: they may go in a circle."
     if not root.is_dir(): raise FileNotFoundError(f"{root}: no such folder")
@@ -322,7 +326,7 @@ def frame_folders(root: Path, split: str, want: set, take: Take,
     return Listing(clips, partial(_read_folder, root, want, take, inner, beside or {}, numbers, finish, palette), problems)
 
 def _read_folder(root, want, take, inner, beside, numbers, finish, palette, name):
-    frames = [os.path.join(name, inner, f) for f in _files(root / name / inner, PICTURES)]
+    frames = [os.path.join(name, inner, f) for f in sorted(_files(root / name / inner, PICTURES), key=natural)]
     chosen = [frames[t] for t in take.of(len(frames))]
     scenes = [take(_read_frame(root, want, beside, numbers, palette, frame)) for frame in chosen]
     clip = replace(stack_scenes(scenes), name=name)
@@ -480,8 +484,10 @@ def hub(root, split: str, want: set, take: Take, columns: dict, numbers: Callabl
     return Listing([str(i) for i in range(len(rows))], lambda name: read_row(rows[int(name)], want, take, columns, numbers, palette))
 
 def read_row(row, want, take, columns, numbers, palette):
-    "The scene or clip of a row of a Hub's data set."
-    data = lambda column: row[column]["bytes"] if row[column]["bytes"] is not None else row[column]["path"]
+    "The scene or clip of a row of a Hub's data set. Raises `ValueError` for an empty cell, and for what cannot be read."
+    def data(column):
+        if (cell := row[column]) is None: raise ValueError(f"nothing in column {column}")
+        return cell["bytes"] if cell["bytes"] is not None else cell["path"]
     if "video" in columns: return read_video(data(columns["video"]), take)
     found = {a: ANNOTATION_READERS[a](data(c)) for a, c in columns.items() if a in want}
     if numbers and "classes" in found: found["classes"] = numbers(found["classes"])
