@@ -18,7 +18,7 @@ from .tokenizer import VQGAN, Conv, Decoder, Draw
 # %% ../nbs/11_tokenizer_training.ipynb #9aaa8d3b
 @dataclass(frozen=True)
 class TokenizerTraining:
-    "How a tokenizer is trained. A weight of 0 switches a term off."
+    "How a tokenizer is trained. A weight of 0 switches a term off. Raises `ValueError` for steps that end before the warm-up does, or before the decoder sees a code."
     steps: int = 100_000
     learning_rate: float = 1e-3      # of Adam, after the warm-up; cosine to a hundredth
     warmup_steps: int = 100
@@ -41,6 +41,9 @@ class TokenizerTraining:
 
     def __post_init__(self):
         if self.codebook not in ("ema", "gradient"): raise ValueError(f"unknown codebook {self.codebook!r}; known: ema, gradient")
+        # k-means lays the codebook in step `quantize_from`, counted from 0; the decoder sees codes in the steps after it
+        if self.quantize_from >= self.steps - 1: raise ValueError(f"{self.steps} steps with quantize_from {self.quantize_from} end before the decoder has seen a code: take at least {self.quantize_from + 2} steps, or a smaller quantize_from")
+        if self.warmup_steps >= self.steps: raise ValueError(f"{self.steps} steps are all warm-up, with warmup_steps {self.warmup_steps}: take more steps, or a shorter warm-up")
 
 # %% ../nbs/11_tokenizer_training.ipynb #a722494d
 def reconstruction_loss(options: TokenizerTraining, y_BxHxWx3, x_BxHxWx3):
