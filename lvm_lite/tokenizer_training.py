@@ -47,14 +47,15 @@ class TokenizerTraining:
 
 # %% ../nbs/11_tokenizer_training.ipynb #a722494d
 def reconstruction_loss(options: TokenizerTraining, y_BxHxWx3, x_BxHxWx3):
-    "Absolute and squared error, and the absolute error of differences between neighbours at full, half and quarter resolution. A scalar."
+    "Absolute and squared error, and the absolute error of differences between neighbours at full, half and quarter resolution, for which 4 must divide height and width and leave 2 or more. A scalar."
     error = y_BxHxWx3 - x_BxHxWx3
     loss = options.absolute * jnp.abs(error).mean() + options.squared * jnp.square(error).mean()
     if options.contours:
-        for _ in range(3):
+        for halvings in range(3):
+            if halvings:
+                B, H, W, C = error.shape
+                error = error.reshape(B, H // 2, 2, W // 2, 2, C).mean((2, 4))
             loss += options.contours / 3 * (jnp.abs(jnp.diff(error, axis=1)).mean() + jnp.abs(jnp.diff(error, axis=2)).mean()) / 2
-            B, H, W, C = error.shape
-            error = error.reshape(B, H // 2, 2, W // 2, 2, C).mean((2, 4))
     return loss
 
 # %% ../nbs/11_tokenizer_training.ipynb #a11a9b88
@@ -152,7 +153,10 @@ def _adam(options): return optax.chain(optax.clip_by_global_norm(options.clip_no
     optax.adam(optax.warmup_cosine_decay_schedule(0.0, options.learning_rate, options.warmup_steps, options.steps, options.learning_rate / 100), b2=options.beta2))
 
 def start_training(model: VQGAN, options: TokenizerTraining) -> dict:
-    "The state of step 0."
+    "The state of step 0. Raises `ValueError` for a resolution that the loss of the contours cannot halve twice."
+    side = model.config.resolution
+    if options.contours and (side % 4 or side < 8):  # neighbours differ at a quarter of the resolution too
+        raise ValueError(f"resolution {side} does not do for the loss of the contours, at full, half and quarter resolution: take a multiple of 4 from 8 on, or contours=0")
     state = dict(step=jnp.int32(0), model=model, optimizer=_adam(options).init(model),
                  ema=dict(counts=jnp.ones(model.config.codebook_size), sums=model.codebook[...] + 0))
     if options.adversarial:
