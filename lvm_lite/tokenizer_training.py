@@ -18,7 +18,7 @@ from .tokenizer import VQGAN, Conv, Decoder, Draw
 # %% ../nbs/11_tokenizer_training.ipynb #9aaa8d3b
 @dataclass(frozen=True)
 class TokenizerTraining:
-    "How a tokenizer is trained. A weight of 0 switches a term off."
+    "How a tokenizer is trained. A weight of 0 switches a term off. Raises `ValueError` for steps that end before the warm-up does, or before the decoder sees a code."
     steps: int = 100_000
     learning_rate: float = 1e-3      # of Adam, after the warm-up; cosine to a hundredth
     warmup_steps: int = 100
@@ -41,17 +41,21 @@ class TokenizerTraining:
 
     def __post_init__(self):
         if self.codebook not in ("ema", "gradient"): raise ValueError(f"unknown codebook {self.codebook!r}; known: ema, gradient")
+        # k-means lays the codebook in step `quantize_from`, counted from 0; the decoder sees codes in the steps after it
+        if self.quantize_from >= self.steps - 1: raise ValueError(f"{self.steps} steps with quantize_from {self.quantize_from} end before the decoder has seen a code: take at least {self.quantize_from + 2} steps, or a smaller quantize_from")
+        if self.warmup_steps >= self.steps: raise ValueError(f"{self.steps} steps are all warm-up, with warmup_steps {self.warmup_steps}: take more steps, or a shorter warm-up")
 
 # %% ../nbs/11_tokenizer_training.ipynb #a722494d
 def reconstruction_loss(options: TokenizerTraining, y_BxHxWx3, x_BxHxWx3):
-    "Absolute and squared error, and the absolute error of differences between neighbours at full, half and quarter resolution. A scalar."
+    "Absolute and squared error, and the absolute error of differences between neighbours at full, half and quarter resolution, for which 4 must divide height and width and leave 2 or more. A scalar."
     error = y_BxHxWx3 - x_BxHxWx3
     loss = options.absolute * jnp.abs(error).mean() + options.squared * jnp.square(error).mean()
     if options.contours:
-        for _ in range(3):
+        for halvings in range(3):
+            if halvings:
+                B, H, W, C = error.shape
+                error = error.reshape(B, H // 2, 2, W // 2, 2, C).mean((2, 4))
             loss += options.contours / 3 * (jnp.abs(jnp.diff(error, axis=1)).mean() + jnp.abs(jnp.diff(error, axis=2)).mean()) / 2
-            B, H, W, C = error.shape
-            error = error.reshape(B, H // 2, 2, W // 2, 2, C).mean((2, 4))
     return loss
 
 # %% ../nbs/11_tokenizer_training.ipynb #a11a9b88
@@ -149,7 +153,10 @@ def _adam(options): return optax.chain(optax.clip_by_global_norm(options.clip_no
     optax.adam(optax.warmup_cosine_decay_schedule(0.0, options.learning_rate, options.warmup_steps, options.steps, options.learning_rate / 100), b2=options.beta2))
 
 def start_training(model: VQGAN, options: TokenizerTraining) -> dict:
-    "The state of step 0."
+    "The state of step 0. Raises `ValueError` for a resolution that the loss of the contours cannot halve twice."
+    side = model.config.resolution
+    if options.contours and (side % 4 or side < 8):  # neighbours differ at a quarter of the resolution too
+        raise ValueError(f"resolution {side} does not do for the loss of the contours, at full, half and quarter resolution: take a multiple of 4 from 8 on, or contours=0")
     state = dict(step=jnp.int32(0), model=model, optimizer=_adam(options).init(model),
                  ema=dict(counts=jnp.ones(model.config.codebook_size), sums=model.codebook[...] + 0))
     if options.adversarial:
