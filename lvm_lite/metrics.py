@@ -21,7 +21,7 @@ from PIL import Image
 
 from .files import read_safetensors, write_safetensors
 from .settings import lookup
-from .tasks import as_unit
+from .tasks import as_pixels, as_unit, nearest_colour
 
 # %% ../nbs/19_metrics.ipynb #eac9e2ea
 @dataclass(frozen=True)
@@ -163,14 +163,9 @@ def decode_mask(image: np.ndarray,   # (H, W, 3) uint8, or float in [0, 1]
     "The class of the nearest colour by L1, at the truth's size; ties go to the lower class. Raises `ValueError` for what is no picture."
     image = np.asarray(image)
     if image.ndim != 3 or image.shape[-1] != 3: raise ValueError(f"a mask is a picture (H, W, 3), not {image.shape}")
-    planes = [p.astype(np.float32) for p in np.moveaxis(image if image.dtype == np.uint8 else as_unit(image) * 255, -1, 0)]  # whole numbers stay exact
-    if size is not None and tuple(size) != planes[0].shape: planes = [np.asarray(Image.fromarray(p).resize(size[::-1], Image.Resampling.BILINEAR)) for p in planes]
-    best, out = np.full(planes[0].shape, np.inf, np.float32), np.zeros(planes[0].shape, np.int64)
-    for k, colour in enumerate(np.asarray(colours, np.float32)):  # class by class and channel by channel: 256 x 256 pixels and 150 classes in some 30 ms
-        distance = sum(np.abs(p - v) for p, v in zip(planes, colour))
-        np.copyto(out, k, where=distance < best)
-        np.minimum(best, distance, out=best)
-    return out
+    pixels = as_pixels(image)
+    if size is not None and tuple(size) != pixels.shape[:2]: pixels = np.stack([np.asarray(Image.fromarray(p).resize(size[::-1], Image.Resampling.BILINEAR)) for p in np.moveaxis(pixels, -1, 0)], -1)
+    return nearest_colour(pixels, colours).astype(np.int64)
 
 # %% ../nbs/19_metrics.ipynb #458831c0
 def psnr(a: np.ndarray, # images, uint8 in 0…255 or float in [0, 1]

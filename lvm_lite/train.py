@@ -27,7 +27,7 @@ from PIL import Image
 from jax.experimental.multihost_utils import process_allgather
 from jax.sharding import NamedSharding, PartitionSpec
 
-from .attention import choose_backend
+from .attention import attention as attend, choose_backend
 from .checkpoints import check_codes, load_model, model_directory, noted_training, save_model, training_note
 from .corpus import Corpus
 from .files import atomic_write, weights_hash
@@ -204,7 +204,8 @@ def train(model: Llama,                # fresh, or from the stage before; it is 
     if corpus.vocab_size > config.vocab_size: raise ValueError(f"{corpus.path} has a vocabulary of {corpus.vocab_size}, the model of {config.vocab_size}")
     if accumulation < 1 or stage.batch_size % accumulation: raise ValueError(f"a batch of {stage.batch_size} is not divisible into {accumulation} parts")
     if not mesh.empty: check_mesh(mesh, config, stage, accumulation)
-    corpus.batch(0, 1, length)  # refuses a length that the records do not have, before anything is compiled
+    corpus.batch(0, 1, length)  # refuses a length that the records do not have, before anything is compiled or written; so is a kernel that cannot do it here:
+    jax.eval_shape(partial(attend, backend=compute.attention), *3 * [jax.ShapeDtypeStruct((stage.batch_size // accumulation, length, config.heads, config.head_dim), compute.dtype)])
     peak = _of_kind(PEAK, device)
     per_step = dict(tokens_per_second=stage.batch_size * length) | (dict(mfu=stage.batch_size * length * flops_per_token(config, length) / (peak * 1e12 * prod(shape.values()))) if peak else {})
     state, log = fit(partial(train_step, stage=stage, compute=compute), train_state(on_mesh(model), stage), _batches(corpus, stage, length, seed, accumulation), stage.steps, directory,
