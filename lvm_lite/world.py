@@ -343,8 +343,8 @@ def recolour(rng: np.random.Generator,
 
 # %% ../nbs/01_world.ipynb #bb9e61c5
 class World:
-    "Seeded scenes and clips of one split and level. Different splits share no cut-out and no photograph."
-    def __init__(self, split: str = "train",     # "train", "heldout", or "varied": what is trained on, in more looks
+    "Seeded scenes and clips of one split and level. No other shares a cut-out or a photograph with \"heldout\"."
+    def __init__(self, split: str = "train",     # "train", "heldout", or "varied": of the first, in more looks, and with more photographs
                  size: int = 64,                 # pixels a side
                  level: str | Level = "colour"): # a name of `LEVELS`, or a level of your own
         among, self.split, self.size = lookup(SPLITS, split, "split"), split, size
