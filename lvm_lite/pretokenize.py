@@ -292,6 +292,6 @@ def make_corpora(profile: str, root: str | Path = "runs", images: int = IMAGES):
         return
     tokenizer, vocab = load_tokenizer(p.tokenizer), p.config.vocab_size
     equal = dict.fromkeys(mixture, 1.0)
-    for name, works in (("corpus", share(World("train", p.image_size, p.level), p.sentences if images == IMAGES else p.sentences // 16, mixture)),
+    for name, works in (("corpus", share(World(p.split, p.image_size, p.level), p.sentences if images == IMAGES else p.sentences // 16, mixture)),
                         ("heldout", share(World("heldout", p.image_size, p.level), HELDOUT * len(equal), equal))):
         pretokenize(f"{root}/{profile}/{name}{suffix}", works, tokenizer, vocab, p.seed, images, shard_size=64)

@@ -148,8 +148,8 @@ def video_prompt(source,                # a World or a finite source of clips
 MIXTURES = { # name -> what a corpus of the sample world is made of -> share; `task--level` is a task on another level than the run's
     "short": {"segmentation": 0.20, "segmentation-to-image": 0.15, "colourisation": 0.15, "inpainting": 0.15, "edges": 0.10, "depth": 0.10, "video": 0.15},
     "long": {"segmentation--plain": 0.03, "segmentation": 0.34, "segmentation--semantic": 0.04, "segmentation-to-image": 0.07, "segmentation-to-image--semantic": 0.02,
-             "colourisation": 0.08, "inpainting": 0.07, "edges": 0.05, "depth": 0.09, "video": 0.07,
-             "pose--pose": 0.03, "detection": 0.04, "style": 0.02, "segmentation-to-video": 0.05},
+             "colourisation": 0.07, "inpainting": 0.06, "edges": 0.05, "depth": 0.10, "video": 0.06,
+             "pose--pose": 0.03, "detection": 0.06, "style": 0.02, "segmentation-to-video": 0.05},
 }
 
 # %% ../nbs/04_sentences.ipynb #9dba0786

@@ -127,6 +127,7 @@ class Profile:
     seed: int = 0
     sentences: int = 600         # sentences in the corpus of the `sample` world
     level: str = "colour"        # difficulty of the sample world
+    split: str = "train"         # of it, for training: a name of `world.SPLITS`
     mixture: str = "short"       # of its tasks: a name of `sentences.MIXTURES`
     stages: tuple[Stage, ...] = tuple(STAGES.values())
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['TILE', 'SPLITS', 'COLOURS', 'LEVELS', 'JOINTS', 'BONES', 'ANGLES', 'PARTS', 'TRUNK', 'HEAD', 'table', 'sprites',
            'photos', 'videos', 'as_seed', 'generator', 'Level', 'Scene', 'Clip', 'placement', 'hue_matrix', 'warp',
-           'Sprite', 'pose', 'Person', 'exact_flow', 'World']
+           'Sprite', 'pose', 'Person', 'exact_flow', 'recolour', 'World']
 
 # %% ../nbs/01_world.ipynb #1e41c857
 import csv, zlib
@@ -59,7 +59,7 @@ def videos() -> tuple[np.ndarray, ...]:
     return tuple(read(row) for row in table("videos"))
 
 # %% ../nbs/01_world.ipynb #41d46df5
-SPLITS = {"train": "train", "heldout": "heldout"}
+SPLITS = {"train": ("train",), "heldout": ("heldout",), "varied": ("train", "varied")}  # name -> whose cut-outs, photographs and videos
 
 # %% ../nbs/01_world.ipynb #fcb04f40
 def as_seed(seed: int | tuple) -> tuple[int, ...]:
@@ -332,26 +332,36 @@ def exact_flow(movers: np.ndarray, # (T, H, W) ints: which map each pixel follow
             out[t, ..., axis] = a[mover] * x + b[mover] * y + c[mover]
     return out
 
+# %% ../nbs/01_world.ipynb #c0ffee21
+def recolour(rng: np.random.Generator,
+             image: np.ndarray, # (..., 3) in [0, 255]
+            ) -> np.ndarray:
+    "A picture in other colours, float32: a quarter of the time its hue turned by any angle, always a little darker or lighter."
+    x = image.reshape(1, -1, 3).astype(np.float32) / 255
+    if rng.random() < 0.25: x = cv2.transform(x, hue_matrix(rng.uniform(0, 360)).astype(np.float32))
+    return (255 * np.clip(x, 0, 1) ** np.float32(np.exp(rng.uniform(-0.35, 0.35)))).reshape(image.shape)
+
 # %% ../nbs/01_world.ipynb #bb9e61c5
 class World:
-    "Seeded scenes and clips of one split and level. Different splits share no cut-out and no photograph."
-    def __init__(self, split: str = "train",     # "train" or "heldout"
+    "Seeded scenes and clips of one split and level. No other shares a cut-out or a photograph with \"heldout\"."
+    def __init__(self, split: str = "train",     # "train", "heldout", or "varied": of the first, in more looks, and with more photographs
                  size: int = 64,                 # pixels a side
                  level: str | Level = "colour"): # a name of `LEVELS`, or a level of your own
-        self.split, self.size = lookup(SPLITS, split, "split"), size
+        among, self.split, self.size = lookup(SPLITS, split, "split"), split, size
         self.level = level if isinstance(level, Level) else lookup(LEVELS, level, "level")
         if size < 16: raise ValueError(f"size {size} is too small for a scene; take 16 pixels or more")
-        rows = [(i, r) for i, r in enumerate(table("sprites")) if r["split"] == split]
+        rows = [(i, r) for i, r in enumerate(table("sprites")) if r["split"] in among]
         self.things = [c for c in self.level.classes if c != "person"]
         if self.level.people[1] and "person" not in self.level.classes: raise ValueError(f"level {self.level.name!r} has people, but no class 'person'")
         self.members = {c: np.array([i for i, r in rows if r[self.level.column] == c]) for c in self.things}
         if empty := [c for c, m in self.members.items() if not len(m)]:
             raise ValueError(f"level {self.level.name!r}: no {split} sprite has {self.level.column} {', '.join(empty)}")
         self.names = [r["name"] for r in table("sprites")]
-        sigma = self.level.blur * size / 64
+        self.varied = split == "varied"
+        sigmas = [self.level.blur * size / 64 * k for k in ((0.6, 1, 1.5) if self.varied else (1,))]
         self.photos = [(r["file"], cv2.GaussianBlur(p, (0, 0), sigma) if sigma else p)
-                       for r, p in zip(table("photos"), photos(int(1.5 * size))) if r["split"] == split]
-        self.films = [v for r, v in zip(table("videos"), videos()) if r["split"] == split]
+                       for r, p in zip(table("photos"), photos(int(1.5 * size))) if r["split"] in among for sigma in sigmas]
+        self.films = [v for r, v in zip(table("videos"), videos()) if r["split"] in among]
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -380,11 +390,28 @@ class World:
         side = int(rng.integers(96, film.shape[1] + 1))
         y, x = (int(rng.integers(n - side + 1)) for n in film.shape[1:3])
         piece = piece[:, y:y + side, x:x + side][:, :, ::-1 if rng.random() < 0.5 else 1]
-        return np.stack([cv2.resize(f, (self.size,) * 2, interpolation=cv2.INTER_AREA if side > self.size else cv2.INTER_LINEAR) for f in piece])
+        piece = np.stack([cv2.resize(f, (self.size,) * 2, interpolation=cv2.INTER_AREA if side > self.size else cv2.INTER_LINEAR) for f in piece])
+        return np.rint(recolour(rng, piece)).astype(np.uint8) if self.varied else piece
+
+    def _photo(self, rng) -> tuple[str, np.ndarray]:
+        "A photograph and its name; of a varied world a square of one, in other colours, half of them on one side of a soft edge and another beyond it."
+        name, photo = self.photos[rng.integers(len(self.photos))]
+        if not self.varied: return name, photo
+        def square(photo):
+            side = min(photo.shape[:2])
+            y, x = (int(rng.integers(n - side + 1)) for n in photo.shape[:2])
+            return recolour(rng, np.rot90(photo[y:y + side, x:x + side], rng.choice(4, p=(0.55, 0.15, 0.15, 0.15))))
+        photo = square(photo)
+        if rng.random() < 0.5: return name, photo
+        second, other = self.photos[rng.integers(len(self.photos))]
+        at, angle = np.linspace(-1, 1, len(photo)), rng.uniform(0, 2 * np.pi)
+        distance = at[:, None] * np.sin(angle) + at * np.cos(angle) - rng.uniform(-0.6, 0.6)
+        share = 1 / (1 + np.exp(-distance / rng.uniform(0.02, 0.3)))[..., None]
+        return f"{name}, {second}", (photo * (1 - share) + square(other) * share).astype(np.float32)
 
     def _background(self, rng, time: np.ndarray) -> tuple[str, np.ndarray, np.ndarray]:
         "A pan over a crop of a photograph at times (T,) in [0, 1]: its name, (T, size, size, 3) float32 in [0, 1], and its maps (T, 2, 3) into the frames."
-        name, photo = self.photos[rng.integers(len(self.photos))]
+        name, photo = self._photo(rng)
         h, w = photo.shape[:2]
         k = rng.uniform(1, min(h, w) / self.size)  # pixels of the photograph in one of the frame
         room = np.array([w, h]) - 1 - k * (self.size - 1)
@@ -413,7 +440,7 @@ class World:
                 ends = rng.uniform(side * 0.35, 1 - side * 0.35, (2, 2))
                 if all(np.abs(ends - other).max(1).min() > 0.3 for other in taken): break
             taken.append(ends)
-            grow, turn, spin = rng.uniform(0.88, 1.12), rng.uniform(-1, 1) * level.turn, rng.uniform(-1, 1) * 30
+            grow, turn, spin = rng.uniform(0.88, 1.12), rng.uniform(-1, 1) * level.turn * (2 if self.varied else 1), rng.uniform(-1, 1) * 30
             x, y = (self.size * (ends[0] + (ends[1] - ends[0]) * time[:, None])).T - 0.5
             matrix = placement(x, y, self.size * side * (1 + (grow - 1) * time), turn + spin * time, rng.random() < 0.5)
             colour = np.zeros((3, 4), np.float32)
