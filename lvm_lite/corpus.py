@@ -45,9 +45,10 @@ class CorpusWriter:
 
     def _note(self, source, shard): return f"{self.path}/{source}/{shard:05}.json"
 
-    def has(self, source: str, shard: int) -> bool:
-        "Whether the shard was written, whole."
-        return exists(self._note(source, shard))
+    def records(self, source: str, shard: int) -> int:
+        "How many a shard that was written, whole, has; 0 where it was not."
+        note = self._note(source, shard)
+        return _read_json(note, "records")["records"] if exists(note) else 0
 
     def holds(self, source: str, shard: int, records) -> bool:
         "Whether the shard, which was written, has just these records."

@@ -262,19 +262,25 @@ def pretokenize_stream(path: str | Path,
                        seed: int = 0,
                        images: int = IMAGES,
                       ) -> int:          # sentences
-    "Make the corpus at `path` of a stream, a shard of each of its sources; one with too few items for a sentence is left out. Raises `ValueError` for a stream that holds nothing, or a corpus that was begun otherwise."
+    "Make the corpus at `path` of a stream, a shard of each of its sources; one with too few items for a sentence is left out. Raises `ValueError` for a stream that holds nothing, or has other shards than an earlier one wrote here, or a corpus that was begun otherwise."
     hashed, config = _describe(tokenizer := _load(tokenizer))
     stream = iter(stream)
     if (first := next(stream, None)) is None: raise ValueError(f"{name}: the stream holds nothing")
     writer = CorpusWriter(path, images * config.tokens_per_image, vocab_size or config.codebook_size + 100, hashed, dict(seed=seed, images=images, stream=name, names_and_first_item=fingerprint(first), options=first.options, **_taken(as_task(task))))
-    sentences = 0
+    sentences = shards = 0
+    def check(shard, there, count):
+        if there != count: raise ValueError(f"{path} has {there} sentences of shard {shard}, where this stream makes {count}: it is another one; remove {path} or write elsewhere")
     for shard, source in enumerate(tqdm(chain([first], stream), desc="tokenising a stream", unit=" shards", **_quiet())):
         work = Work(name, task, source)
-        try: sentences += (count := work.count(images))
-        except ValueError: continue
-        if writer.has(name, shard): continue
+        try: count = work.count(images)
+        except ValueError: count = 0
+        sentences, shards = sentences + count, shard + 1
+        if there := writer.records(name, shard): check(shard, there, count)
+        if there or not count: continue
         own = int(generator("stream", (seed, shard)).integers(2**31))  # or each shard would have the same holes
         writer.write(name, shard, *tokenize(Piece(name, shard, 0, count), work, tokenizer, own, images))
+    for _, shard in writer.done():
+        if shard >= shards: check(shard, writer.records(name, shard), 0)
     writer.close()
     return sentences
 

@@ -111,7 +111,7 @@ from lvm_lite.corpus import Corpus, CorpusWriter, verify
 def write(path):
     writer = CorpusWriter(path, length=4, vocab_size=99, tokenizer="t")
     for source, shard in (("a", 0), ("a", 1), ("b", 0)):
-        if not writer.has(source, shard): writer.write(source, shard, np.full((3, 4), shard + 7 * (source == "b")))
+        if not writer.records(source, shard): writer.write(source, shard, np.full((3, 4), shard + 7 * (source == "b")))
     writer.close()
 
 def dies_at(n, path):
