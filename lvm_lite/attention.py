@@ -200,7 +200,8 @@ def attention(q, # (B, T, H, D)
     device, seq = jax.devices()[0], axis_size("seq")
     backend = backend or choose_backend(device, v.dtype, q.shape[1], q.shape[3], seq)[0]
     if seq > 1 and backend != "blockwise": raise ValueError(f"{backend} does not know a sequence that lies on {seq} devices; use blockwise")
-    if backend == "cudnn" and device.platform != "gpu": raise ValueError(f"attention 'cudnn' is for GPUs, and this is a {device.device_kind}: leave it out, or take 'blockwise'")
+    elsewhere = {"cudnn": device.platform != "gpu", "splash": device.platform == "gpu"}  # a CPU interprets splash
+    if elsewhere.get(backend): raise ValueError(f"attention {backend!r} is for {'GPUs' if backend == 'cudnn' else 'TPUs'}, and this is a {device.device_kind}: leave it out, or take 'blockwise'")
     if backend == "splash" and q.shape[1] % 128: raise ValueError(f"splash wants lengths in multiples of 128, not {q.shape[1]}; use blockwise")
     blockwise = partial(blockwise_attention, query_chunk=query_chunk, key_chunk=key_chunk)
     attend = (partial(_along_seq, blockwise, seq) if seq > 1 else blockwise if backend == "blockwise" else _cudnn if backend == "cudnn"

@@ -430,8 +430,8 @@ def budget(size: str,                  # a name of `MODELS`, or a `ModelConfig`
            devices: int | None = None,   # the topology's first ones alone
            utilisation: float = 0.4,   # of the peak; others reach 0.35 to 0.47 on v3
           ) -> Budget:
-    "Compile the real training step for a machine and say what it needs. Raises a `ValueError` for what does not divide, and for an unknown topology."
-    config, stage = MODELS[size] if isinstance(size, str) else size, STAGES[stage] if isinstance(stage, str) else stage
+    "Compile the real training step for a machine and say what it needs. Raises a `ValueError` for what does not divide, and for an unknown size, stage or topology."
+    config, stage = lookup(MODELS, size, "model") if isinstance(size, str) else size, lookup(STAGES, stage, "stage") if isinstance(stage, str) else stage
     devices, length = topology_devices(topology)[:devices], stage.context(config.tokens_per_image)
     mesh = make_mesh(**mesh or default_mesh(config, stage, len(devices)), devices=devices)
     shape, device = dict(mesh.shape), devices[0]

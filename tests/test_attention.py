@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from lvm_lite.attention import blockwise_attention, plain_attention
+from lvm_lite.attention import attention, blockwise_attention, plain_attention
 from lvm_lite.model import Compute, Llama, mean_loss
 from lvm_lite.settings import ModelConfig
 
@@ -40,3 +40,9 @@ def test_cudnns_kernel_runs_once_where_attention_is_kept(keep, forward, monkeypa
     config = ModelConfig(64, 128, 2, 2, vocab_size=50, codebook_size=40, tokens_per_image=16, context=128)
     loss = lambda model: mean_loss(model, jnp.zeros((1, 128), jnp.int32), Compute("bfloat16", keep, attention="cudnn"))
     assert str(jax.make_jaxpr(jax.grad(loss))(Llama(config, jax.random.key(0)))).count("= dot_product_attention_fwd_wrapper[") == forward
+
+
+def test_the_kernel_of_tpus_is_refused_on_a_gpu(monkeypatch):
+    monkeypatch.setattr(jax, "devices", lambda: [SimpleNamespace(platform="gpu", device_kind="a GPU")])
+    x = jnp.zeros((1, 128, 2, 8))
+    with pytest.raises(ValueError, match="'splash' is for TPUs"): attention(x, x, x, backend="splash")
