@@ -267,20 +267,18 @@ def pretokenize_stream(path: str | Path,
     stream = iter(stream)
     if (first := next(stream, None)) is None: raise ValueError(f"{name}: the stream holds nothing")
     writer = CorpusWriter(path, images * config.tokens_per_image, vocab_size or config.codebook_size + 100, hashed, dict(seed=seed, images=images, stream=name, names_and_first_item=fingerprint(first), options=first.options, **_taken(as_task(task))))
-    sentences = shards = 0
-    def check(shard, there, count):
-        if there != count: raise ValueError(f"{path} has {there} sentences of shard {shard}, where this stream makes {count}: it is another one; remove {path} or write elsewhere")
+    sentences, left = 0, {shard: writer.records(name, shard) for _, shard in writer.done()}  # by a stream before
+    def refuse(shard, there, count): raise ValueError(f"{path} has {there} sentences of shard {shard}, where this stream makes {count}: it is another one; remove {path} or write elsewhere")
     for shard, source in enumerate(tqdm(chain([first], stream), desc="tokenising a stream", unit=" shards", **_quiet())):
         work = Work(name, task, source)
         try: count = work.count(images)
         except ValueError: count = 0
-        sentences, shards = sentences + count, shard + 1
-        if there := writer.records(name, shard): check(shard, there, count)
+        sentences += count
+        if (there := left.pop(shard, 0)) and there != count: refuse(shard, there, count)
         if there or not count: continue
         own = int(generator("stream", (seed, shard)).integers(2**31))  # or each shard would have the same holes
         writer.write(name, shard, *tokenize(Piece(name, shard, 0, count), work, tokenizer, own, images))
-    for _, shard in writer.done():
-        if shard >= shards: check(shard, writer.records(name, shard), 0)
+    for shard, there in left.items(): refuse(shard, there, 0)
     writer.close()
     return sentences
 
