@@ -30,7 +30,7 @@ class Step:
     inputs: tuple[str, ...] = ()   # the names of steps whose outputs it reads
     outputs: tuple[str, ...] = ()  # files or directories below the checkout; {profile} is put in
     parameters: dict = field(default_factory=dict) # of the notebook or function; settings.ini and --set come over them
-    stage: str = ""                # whose model it opens: "finetune", "long_video"
+    stages: tuple[str, ...] = ()   # whose models it opens: "finetune" (or what its parameter `model` names), "long_video" (`longer`); "corpus" wants the corpus
     reads: tuple[str, ...] = ()    # files below the checkout that other commands make
     two: bool = False              # its parameter `other` is a second model
     data_sets: tuple[str, ...] = () # that it opens at a profile without the sample world, names of `DATA_SETS`, and such as "imagenet:depth" for what an annotator drew
@@ -42,7 +42,7 @@ class Step:
 def _figure(name: str, does: str, *inputs: str, notebook: str = "", names: tuple = (), **options) -> Step:
     return Step(name, does, notebook=f"paper/{notebook or name}", inputs=inputs, outputs=tuple(f"figures/{n}.{kind}" for n in names or (name,) for kind in ("png", "json")), **options)
 
-def _drawn(name: str, does: str, *data_sets: str, **options) -> Step: return _figure(name, does, **(dict(stage="finetune", data_sets=data_sets) | options))
+def _drawn(name: str, does: str, *data_sets: str, **options) -> Step: return _figure(name, does, **(dict(stages=("finetune",), data_sets=data_sets) | options))
 
 # %% ../nbs/24_reproduce.ipynb #f3cb5cc4
 STEPS = [
@@ -58,10 +58,10 @@ STEPS = [
     *(_drawn(name, f"Figure {int(name[3:])}: {task}, two models", "imagenet", *drawn, notebook="compare", parameters=dict(figure=name), two=True)
       for name, task, *drawn in (("fig06", "edges"), ("fig07", "inpainting"), ("fig08", "segmentation", "imagenet:classes"), ("fig09", "colourisation"), ("fig10", "depth", "imagenet:depth"))),
     _drawn("fig11", "Figure 11: eight masks to eight frames", "vipseg"),
-    _drawn("fig12", "Figure 12: sixty frames from four, by the model of 16 and of 64", "ssv2", stage="long_video", names=("fig12", "fig12_curves")),
+    _drawn("fig12", "Figure 12: sixty frames from four, by the model of 16 and of 64", "ssv2", stages=("finetune", "long_video"), names=("fig12", "fig12_curves")),
     _drawn("clips", "Figures 13 and 14: two models on held-out clips", "ucf101", names=("fig13", "fig14"), two=True),
     _drawn("fig15", "Figure 15: masks to images in two label sets", "cityscapes", "ade20k"),
-    Step("corpus", "the sample world as tokens, for training and held out", function="pretokenize.make_corpora", stage="corpus",
+    Step("corpus", "the sample world as tokens, for training and held out", function="pretokenize.make_corpora", stages=("corpus",),
          outputs=("runs/{profile}/corpus", "runs/{profile}/heldout")),
     _figure("table3", "Table 3: the training data, sentences counted, one drawn of each row", "corpus", names=("table3", "table3_sheet")),
     Step("pretrain", "stage 1, single images", function="train.pretrain", inputs=("corpus",), outputs=("runs/{profile}/pretrain",)),
@@ -197,7 +197,8 @@ class _Plan:
     def lost(self, step: Step) -> str:
         "What the step lacks at this profile, in words."
         own = self.parameters[step.name]
-        with chdir(self.root): found = lacks(self.loaded, step.data_sets, "" if own.get("model") else step.stage, own.get("data", "data-sets"))
+        given = {stage for stage, parameter in (("finetune", "model"), ("long_video", "longer")) if own.get(parameter)}
+        with chdir(self.root): found = lacks(self.loaded, step.data_sets, [stage for stage in step.stages if stage not in given], own.get("data", "data-sets"))
         if step.two and self.loaded.tokenizer != "sample" and not own.get("other"): found.append(f"the model beside it: --set {step.name}.other=DIRECTORY, such as the official LVM's (guides/official_checkpoint)")
         return "; ".join(found)
 
@@ -232,7 +233,7 @@ class _Plan:
         reads |= {path: self.fingerprint(self.root / path) for path in step.reads}
         if self.loaded.tokenizer != "sample":
             reads["tokenizer"] = self.fingerprint(self.root / self.loaded.tokenizer)
-            if step.stage and step.notebook: reads |= {f"model of {s}": self.fingerprint(self.root / "runs" / self.profile / s / "model") for s in {"finetune", step.stage}} # fig12 opens both
+            if step.notebook: reads |= {f"model of {s}": self.fingerprint(self.root / "runs" / self.profile / s / "model") for s in step.stages}
         if step.notebook: reads |= self.named(step)
         # Whoever can find the shipped files may read any of them.
         if any("data_path(" in source for m, source in sources.items() if m != "settings"): reads["data"] = self.fingerprint(data_path())

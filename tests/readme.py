@@ -1,6 +1,6 @@
 """README.md is nbs/index.ipynb as Markdown: `python tests/readme.py` writes it, a test compares it.
 
-The index's tables are filled in first: those of notebooks from the title and subtitle of each, that of results from figures/results.json."""
+The index's tables are filled in first: those of notebooks from the title and subtitle of each, that of results from figures/results.json and results_scale.json."""
 import json
 import re
 from pathlib import Path
@@ -64,7 +64,15 @@ def results() -> str:
                     row("segmentation by colour, plain ground, foreground IoU", "segmentation, plain", "foreground IoU"), row("segmentation by colour, plain ground, mIoU", "segmentation, plain", "mIoU"),
                     row("segmentation by colour, foreground IoU", "segmentation", "foreground IoU"), row("segmentation by colour, mIoU", "segmentation", "mIoU"),
                     row("segmentation by kind of thing, mIoU", "segmentation, semantic", "mIoU"),
-                    *(row(f"{task}, PSNR", task, "PSNR", " dB") for task in ("inpainting", "colourisation", "edges", "depth")), row("edges, F-measure", "edges", "edge F-measure")])
+                    *(row(f"{task}, PSNR", task, "PSNR", " dB") for task in ("inpainting", "colourisation", "edges", "depth")), row("edges, F-measure", "edges", "edge F-measure"), frames()])
+
+
+def frames() -> str:
+    "The row of video, which is measured at full counts alone."
+    rows = json.loads((root / "figures/results_scale.json").read_text(encoding="utf-8"))["numbers"]["rows"]
+    own = next(r for r in rows if (r["model"], r["name"], r["metric"]) == ("shipped", "sample-frames", "FVD"))
+    copied = next(r["value"] for r in rows if r["name"] == "sample-frames" and r["metric"] == "FVD of the last frame repeated")
+    return f"| eleven frames after five, FVD (lower is better; copied: the last frame) | {own['value']:.0f} | - | {own['oracle']:.0f} | {copied:.0f} |\n"
 
 
 def update_index():
