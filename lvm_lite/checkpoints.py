@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SHIPPED', 'config_to_json', 'config_from_json', 'read_config', 'half_split', 'save_model', 'model_directory',
            'consent', 'load_model', 'model_card', 'read_checkpoint', 'training_note', 'noted_training', 'check_codes',
-           'export', 'push']
+           'check_pair', 'export', 'push']
 
 # %% ../nbs/17_checkpoints.ipynb #87b765c3
 import json
@@ -19,10 +19,9 @@ import jax.numpy as jnp
 import numpy as np
 import yaml
 from flax import nnx
-from safetensors import safe_open
 
-from .files import atomic_write, check_replaceable, has_keys, read_json, read_weights, write_safetensors
-from .loop import read_log
+from .files import atomic_write, check_replaceable, float_dtype, has_keys, here, open_safetensors, read_json, read_weights, rows_have_keys, write_safetensors
+from .loop import read_log, readable
 from .mesh import collect, global_array, layout
 from .model import Llama, abstract_model, block_weights, count_parameters
 from .settings import ModelConfig, data_path
@@ -119,6 +118,7 @@ def save_model(model: Llama, directory: str | Path,
                trained: dict | None = None, # what `training_note` says of its training
               ):
     "Write `config.json` and safetensors so that `transformers.LlamaForCausalLM.from_pretrained` reads them. The directory appears whole or not at all. An earlier one is replaced; anything else there raises `ValueError`."
+    dtype = float_dtype(dtype)
     check_replaceable(directory, _WRITTEN, *_LLAMA)
     with atomic_write(directory) as path:
         path.mkdir()
@@ -137,7 +137,8 @@ def model_directory(source: str | Path) -> Path:
     "Where a model lies: one that ships, a directory, or a repository on the Hub, which is fetched. Raises `ValueError` where the Hub asks for consent, `FileNotFoundError` where there is no such model."
     if str(source) in SHIPPED: return data_path("llama", str(source))
     path = Path(source)
-    if path.exists() or not re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)): return path
+    if path.exists(): return path
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)): raise FileNotFoundError(f"{source}: no such directory; what ships is {', '.join(SHIPPED)}")
     try: return Path(_hub().snapshot_download(str(source), allow_patterns=["*.json", "*.safetensors", "*.bin", "*.md", "tokenizer/*"]))
     except Exception as e: # the library has a dozen of them, and the network more
         if "gated" in type(e).__name__.lower(): raise ValueError(f"{source} asks for consent: read and accept its terms at https://huggingface.co/{source}, then say who you are by `hf auth login`") from None
@@ -170,10 +171,8 @@ def _weight_files(directory: Path) -> list[Path]:
 def _tensors(file: Path, shapes: bool = False):
     "(name, tensor) of a file, or (name, shape), one at a time."
     if file.suffix == ".safetensors":
-        try:
-            with safe_open(file, framework="numpy") as f:
-                for name in f.keys(): yield name, tuple(f.get_slice(name).get_shape()) if shapes else f.get_tensor(name)
-        except Exception as e: raise ValueError(f"{file} is not a whole safetensors file ({e}): copy or download it again") from None
+        with open_safetensors(file) as f:
+            for name in f.keys(): yield name, tuple(f.get_slice(name).get_shape()) if shapes else f.get_tensor(name)
     else:
         for name, tensor in read_weights(file).items(): yield name, tensor.shape if shapes else tensor
 
@@ -212,7 +211,7 @@ def load_model(source: str | Path = "sample", # a name of `SHIPPED`, a directory
     """The Llama in a Hugging Face directory, or one that ships, on the mesh that is set.
 
     Raises `FileNotFoundError` for files that are not there, and `ValueError` for another architecture or vocabulary, a condition that was not accepted, or missing, extra or misshapen tensors, all named at once."""
-    directory, dtype = model_directory(source), jnp.dtype(dtype)
+    directory, dtype = model_directory(source), float_dtype(dtype)
     config = read_config(directory)
     _check_consent(directory, accept)
     model, files = abstract_model(config), _weight_files(directory)
@@ -282,22 +281,22 @@ def read_checkpoint(directory: str | Path,   # of a run: it has `checkpoints`
                     step: int | None = None, # the last by default
                     dtype=jnp.float32,
                    ) -> tuple[Llama, dict, int]: # the model, the configuration of the run, the step
-    "The model of a training checkpoint, on the mesh that is set. Raises `FileNotFoundError` that names the steps that there are."
+    "The model of a training checkpoint, on the mesh that is set. Raises `FileNotFoundError` that names the steps that there are, and `ValueError` for one that is damaged."
     from orbax.checkpoint import v1 as ocp
-    path = Path(directory).absolute() / "checkpoints"
+    path = here(directory).absolute() / "checkpoints"
     if not path.is_dir(): raise FileNotFoundError(f"{directory} has no checkpoints: it is no directory of a training run")
     with ocp.training.Checkpointer(path) as saved:
         steps = [c.step for c in saved.checkpoints]
         step = steps[-1] if step is None and steps else step
         if step not in steps: raise FileNotFoundError(f"{path} has no step {step}; it has {', '.join(map(str, steps)) or 'none'}")
-        trained = saved.metadata(step).custom_metadata or {}
+        with readable(saved, step): trained = saved.metadata(step).custom_metadata or {}
         if "model" not in trained: raise ValueError(f"{path}/{step} does not say which model it holds")
         model = abstract_model(ModelConfig(**trained["model"]))
         leaves, tree = jax.tree.flatten_with_path(dict(model=model))
         names = [jax.tree_util.keystr(p, simple=True, separator=".") for p, _ in leaves]
         context = ocp.Context()
         context.pytree.loading.partial_load = True
-        with context: found = saved.load_checkpointables(step, dict(state={name: jax.ShapeDtypeStruct(x.shape, dtype, sharding=_sharding(name, model.config)) for name, (_, x) in zip(names, leaves)}))["state"]
+        with readable(saved, step), context: found = saved.load_checkpointables(step, dict(state={name: jax.ShapeDtypeStruct(x.shape, dtype, sharding=_sharding(name, model.config)) for name, (_, x) in zip(names, leaves)}))["state"]
         return jax.tree.unflatten(tree, [found[name] for name in names])["model"], trained, step
 
 def _sharding(name, config):
@@ -312,7 +311,7 @@ def training_note(trained: dict,    # the configuration of a run
                   step: int,
                  ) -> dict:
     "What is written down beside a model of its training: the run's configuration, the step, and the minutes that the run's log counts up to there."
-    log = read_log(run)
+    log = rows_have_keys(read_log(run), f"{run}/log.jsonl", "step", "seconds")
     return trained | dict(step=step) | (dict(minutes=sum(line["seconds"] for line in log if line["step"] <= step) / 60) if log else {})
 
 def noted_training(directory: Path) -> dict:
@@ -326,6 +325,16 @@ def check_codes(trained: dict, tokenizer, source: str | Path):
     theirs, own = trained.get("tokenizer"), tokenizer_hash(tokenizer)
     if theirs not in (None, own): raise ValueError(f"{source} was trained on the codes of tokenizer {theirs[:12]}, and this one is {own[:12]}: give the one that belongs to it")
 
+def check_pair(model, tokenizer,
+               source: str | Path = "", # what `load_model` took; where it notes the tokenizer of its training, that must be this one
+              ):
+    "Raises a `ValueError` if model and tokenizer do not share codebook and tokens an image, the model was trained on the codes of another, or one of them is but a name."
+    from lvm_lite.tokenizer import check_config
+    for what, given in (("model", model), ("tokenizer", tokenizer)):
+        if isinstance(given, (str, Path)): raise ValueError(f"a {what} is wanted, and not its name {str(given)!r}: load it by load_{what}")
+    check_config(model.config, tokenizer)
+    if source: check_codes(noted_training(model_directory(source)), tokenizer, source)
+
 def export(run: str | Path,             # the directory of a training run, or of a model
            directory: str | Path,       # to be made; an earlier export is replaced, anything else refused
            tokenizer: str | Path | None = None, # the directory of the tokenizer to go along, or "sample"
@@ -336,7 +345,7 @@ def export(run: str | Path,             # the directory of a training run, or of
            accept: bool = False,        # the condition in the card of a model
           ) -> Path:
     "Write a directory that stands alone: model, tokenizer, what trained it, and a card. Raises `ValueError` for a tokenizer that the model was not trained with, a condition that was not accepted, a file in place of the tokenizer's directory, a step of what is no run, and a directory that holds something else."
-    from lvm_lite.tokenizer import load_tokenizer
+    from lvm_lite.tokenizer import check_config, load_tokenizer
     target, source = Path(directory).resolve(), Path(run).resolve()
     if source.exists() and (target == source or target in source.parents): raise ValueError(f"{directory} is or holds {run}, which is exported: name another directory")
     check_replaceable(target, (*_WRITTEN, "README.md", "tokenizer"), *_LLAMA)
@@ -352,10 +361,8 @@ def export(run: str | Path,             # the directory of a training run, or of
         trained = noted_training(there)  # a note already
     if tokenizer is not None:
         packed = load_tokenizer(tokenizer_directory)
-        theirs = packed.config
         check_codes(trained, packed, run)
-        if (theirs.codebook_size, theirs.tokens_per_image) != (model.config.codebook_size, model.config.tokens_per_image):
-            raise ValueError(f"{tokenizer} has {theirs.codebook_size} codes and {theirs.tokens_per_image} tokens an image, the model {model.config.codebook_size} and {model.config.tokens_per_image}: they do not belong together")
+        check_config(model.config, packed)
     with atomic_write(target) as path:
         path.mkdir()
         _write_model(model, path, dtype, 5e9)

@@ -213,7 +213,7 @@ def evaluate(args) -> int:
     example: lvm-lite evaluate sample-segmentation --model runs/sample/finetune/model --dry-run"""
     from dataclasses import asdict, replace
     from pathlib import Path
-    from lvm_lite.evaluate import PROTOCOLS, SHARD, check_pair, conditioned, evaluate as measure, in_words, open_protocol
+    from lvm_lite.evaluate import PROTOCOLS, SHARD, conditioned, evaluate as measure, in_words, open_protocol
     from lvm_lite.generation import serve
     from lvm_lite.model import compute_dtype
     from lvm_lite.settings import lookup
@@ -224,7 +224,7 @@ def evaluate(args) -> int:
     protocol = replace(lookup(PROTOCOLS, args.protocol, "protocol"), seed=args.seed)
     rank, ranks = _rank(args.rank)
     annotator = args.annotator and _function(args.annotator)
-    from lvm_lite.checkpoints import load_model
+    from lvm_lite.checkpoints import check_pair, load_model
     from lvm_lite.tokenizer import load_tokenizer
     tokenizer, out = load_tokenizer(args.tokenizer), Path(args.out or f"runs/evaluate/{args.protocol}")
     if args.dry_run:
@@ -354,8 +354,7 @@ def generate(args) -> int:
     example: lvm-lite generate cat.png cat-mask.png dog.png --model runs/sample/finetune/model --fit crop"""
     from pathlib import Path
     import jax, numpy as np
-    from lvm_lite.checkpoints import load_model, model_directory, read_config
-    from lvm_lite.evaluate import check_pair
+    from lvm_lite.checkpoints import check_pair, load_model, model_directory, read_config
     from lvm_lite.figures import as_uint8, grid, provenance
     from lvm_lite.files import atomic_write
     from lvm_lite.generation import check_request, generate, serve

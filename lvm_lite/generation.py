@@ -16,6 +16,7 @@ import numpy as np
 from jax.sharding import PartitionSpec
 
 from .attention import attention, blockwise_attention
+from .files import float_dtype
 from .mesh import ROWS, axis_size, gathered, local, require_divisible, shard, summed
 from .model import Llama, block_weights, compute_dtype, rms_norm, rotary, rotate
 from .settings import ModelConfig
@@ -76,8 +77,7 @@ def serve(model: Llama,
           release: bool = False,       # free the model's own arrays on the way; it cannot be used afterwards
          ) -> Served:
     "The model laid out for generation, on the mesh that is set. Raises a `ValueError` for another dtype, or a mesh that does not divide the heads."
-    config, dtype = model.config, jnp.dtype(dtype or compute_dtype()).name
-    if dtype not in ("float32", "bfloat16", "float16"): raise ValueError(f"dtype is float32, bfloat16 or float16, not {dtype}")
+    config, dtype = model.config, float_dtype(dtype or compute_dtype()).name
     for what, given in (("weights", weights), ("cache", cache)):
         if given not in (None, "int8"): raise ValueError(f"{what} are kept in dtype, or in 'int8', not in {given!r}")
     _check_mesh(config)

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .checkpoints import load_model, model_directory, noted_training
-from .evaluate import check_pair, complete
+from .checkpoints import check_pair, load_model, model_directory, noted_training
+from .evaluate import complete
 from .figures import grid
 from .generation import Served, serve
 from .loop import read_log

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
-from .evaluate import check_pair
+from .checkpoints import check_pair
 from .figures import RED, as_uint8, curves
 from .files import atomic_write
 from .generation import Served, generate, serve

@@ -8,6 +8,7 @@ __all__ = ['MODELS', 'STAGES', 'SAMPLE', 'lookup', 'at_least_one', 'ModelConfig'
 
 # %% ../nbs/00_settings.ipynb #e444ea50
 import configparser
+import math
 from dataclasses import dataclass, fields, replace
 from importlib.resources import files
 from numbers import Integral
@@ -148,7 +149,7 @@ def _override(obj, section, where: str):
         raise ValueError(f"[{where}] has unknown keys: {', '.join(sorted(unknown))}; known: {', '.join(known)}")
     def cast(k, v):
         try: return known[k](v)
-        except ValueError: raise ValueError(f"[{where}] {k} = {v!r} is not a {known[k].__name__}") from None
+        except ValueError: raise ValueError(f"[{where}] {k} = {v!r} is no {known[k].__name__}") from None
     return replace(obj, **{k: cast(k, v) for k, v in section.items()})
 
 # %% ../nbs/00_settings.ipynb #80db0b45
@@ -183,7 +184,11 @@ def load_profile(name: str,                     # "sample", "paper", or a sectio
     profile = replace(_override(Profile(name), ini[name], name), stages=tuple(stages.values()))
     lookup(MODELS, profile.model, "model")
     if not 0 <= profile.seed < 2**32: raise ValueError(f"[{name}] seed must be 0 to {2**32 - 1}, not {profile.seed}: JAX would cut it")
+    at_least_one(profile, "image_size", "sentences", where=f"[{name}] ")
     for s in profile.stages:
         at_least_one(s, "images", "steps", "batch_size", where=f"[{name}.{s.name}] ")
+        for key, allowed, words in (("base_learning_rate", s.base_learning_rate > 0, "above 0"), ("final_learning_rate", 0 <= s.final_learning_rate <= s.base_learning_rate, "0 to the base rate"), ("warmup_steps", s.warmup_steps >= 0, "0 or more"),
+                                    ("weight_decay", s.weight_decay >= 0, "0 or more"), ("beta1", 0 <= s.beta1 < 1, "0 to less than 1"), ("beta2", 0 <= s.beta2 < 1, "0 to less than 1")):
+            if not (allowed and math.isfinite(getattr(s, key))): raise ValueError(f"[{name}.{s.name}] {key} must be {words}, not {getattr(s, key)}")
         if s.warmup_steps >= s.steps: raise ValueError(f"[{name}.{s.name}] has {s.steps} steps, and its rate rises over {s.warmup_steps}: set warmup_steps to fewer")
     return profile

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['TOKENIZERS', 'SCHEMES', 'VQGANConfig', 'Draw', 'Conv', 'GroupNorm', 'ResnetBlock', 'Downsample', 'Upsample',
            'Encoder', 'Decoder', 'check_images', 'VQGAN', 'state_dict', 'load_state_dict', 'config_to_json',
-           'config_from_json', 'config_from_weights', 'save_tokenizer', 'load_tokenizer', 'tokenizer_hash']
+           'config_from_json', 'config_from_weights', 'save_tokenizer', 'load_tokenizer', 'tokenizer_hash',
+           'check_config']
 
 # %% ../nbs/10_tokenizer.ipynb #8602580e
 import hashlib, json
@@ -18,8 +19,8 @@ from flax import nnx
 from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec as P
 
-from .files import atomic_write, check_replaceable, read_json, read_weights, write_safetensors
-from .settings import at_least_one, data_path
+from .files import atomic_write, check_replaceable, float_dtype, read_json, read_weights, write_safetensors
+from .settings import ModelConfig, at_least_one, data_path
 
 # %% ../nbs/10_tokenizer.ipynb #2186d7c8
 @dataclass(frozen=True)
@@ -432,9 +433,10 @@ def save_tokenizer(tokenizer: VQGAN, directory: str | Path,
                    scheme: str = "lvm", # or "diffusers"
                    dtype="float32",     # on disk; "bfloat16" halves the file
                   ):
-    "Writes config.json and the safetensors file whose name the scheme's library expects, the directory at once or not at all. An earlier one is replaced; anything else there raises `ValueError`."
+    "Writes config.json and the safetensors file whose name the scheme's library expects, the directory at once or not at all. An earlier one is replaced; anything else there raises `ValueError`, and so does a dtype that is none of weights."
+    dtype = float_dtype(dtype)
     check_replaceable(directory, ("config.json", *_WEIGHT_FILES[:len(SCHEMES)]), "_class_name", ("VQGANModel", "VQModel"))
-    weights = {k: v.astype(jnp.dtype(dtype)) for k, v in state_dict(tokenizer, scheme).items()}
+    weights = {k: v.astype(dtype) for k, v in state_dict(tokenizer, scheme).items()}
     with atomic_write(directory) as d:
         d.mkdir()
         (d / "config.json").write_text(json.dumps(config_to_json(tokenizer.config, scheme), indent=2) + "\n")
@@ -449,6 +451,7 @@ def load_tokenizer(source: str | Path = "sample",      # "sample", a directory, 
                   ) -> VQGAN:
     """A tokenizer from what ships ("sample"), from a directory as open-muse's `VQGANModel` or diffusers' `VQModel` write it, or from a weights file (its config.json beside it, or its
     shapes). Raises `FileNotFoundError` or a `ValueError` that names the file and what is wrong."""
+    dtype = float_dtype(dtype)
     if str(source) == "sample":
         try: path = data_path("tokenizer")
         except FileNotFoundError: raise FileNotFoundError("the sample tokenizer has not been trained yet: `make tokenizer` trains it into data/tokenizer") from None
@@ -471,3 +474,8 @@ def tokenizer_hash(tokenizer: VQGAN) -> str:
     h = hashlib.sha256(json.dumps(asdict(tokenizer.config)).encode())
     for name, a in state_dict(tokenizer).items(): h.update(name.encode() + a.tobytes())
     return h.hexdigest()
+
+def check_config(config: ModelConfig, tokenizer: VQGAN, who: str = "the model"):
+    "Raises a `ValueError` if a Llama and a tokenizer do not share codebook and tokens an image."
+    ours, theirs = ((c.codebook_size, c.tokens_per_image) for c in (config, tokenizer.config))
+    if ours != theirs: raise ValueError(f"{who} knows {ours[0]} codes and {ours[1]} tokens an image, the tokenizer {theirs[0]} and {theirs[1]}: they do not belong together")
