@@ -143,7 +143,7 @@ def tokenize(args) -> int:
         annotators[m[1]] = _function(m[2])
     rank, ranks = _rank(args.rank)
     options = dict(size=tokenizer.config.resolution, keep=args.keep and _function(args.keep), on_error=args.on_error)
-    works, left_out = [pretokenize.own_work(*_own(text), args.images, args.sentences, **options) for text in args.own], []
+    works, left_out = [pretokenize.own_work(*_own(text), args.images, args.sentences, split=args.split, **options) for text in args.own], []
     if (annotations or annotators) and works and not args.rows: raise ValueError("--annotations and --annotator are for rows of Table 3, and --own has none: name a ROW too, or leave them out")
     if args.rows or not works:
         of_rows, left_out = pretokenize.row_works(args.data, args.rows or None, args.images, args.sentences, split=args.split, annotations=annotations, annotators=annotators, **options)

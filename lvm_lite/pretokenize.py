@@ -20,11 +20,11 @@ from tqdm import tqdm
 
 from .corpus import CorpusWriter
 from .files import exists
-from .sentences import IMAGES, MIXTURES, count_sentences, is_frames, sentence
+from .sentences import IMAGES, MIXTURES, check_length, count_sentences, is_frames, sentence
 from .settings import load_profile, lookup
 from .sources import DATA_SETS, data_sets, fingerprint, open_source, row_sources, wanted
 from .tasks import TABLE3, Task, as_task, plugged
-from .tokenizer import load_tokenizer, tokenizer_hash
+from .tokenizer import check_config, load_tokenizer, tokenizer_hash
 from .world import World, generator
 
 # %% ../nbs/13_pretokenize.ipynb #980eb459
@@ -42,6 +42,7 @@ class Work:
         "Its sentences of `images` pictures each; a `ValueError` for fewer than one."
         if self.sentences is not None and self.sentences < 1: raise ValueError(f"work {self.name!r}: {self.sentences} sentences")
         if isinstance(self.source, World):
+            check_length(images)
             if self.sentences is None: raise ValueError(f"work {self.name!r}: the sample world is endless; say how many sentences")
             return self.sentences
         most = count_sentences(self.task, self.source, images)  # refuses a source that is too small for one
@@ -286,7 +287,7 @@ def pretokenize_stream(path: str | Path,
 HELDOUT = 8  # sentences of each task in the held-out corpus
 
 def make_corpora(profile: str, root: str | Path = "runs", images: int = IMAGES):
-    "The training and held-out corpora of a profile, at `root/profile/corpus` and `root/profile/heldout`; with 64 images a sentence, of clips alone and a sixteenth as many, for that stage is short, at `corpus_64` and `heldout_64`. Raises `FileNotFoundError` with the command that makes it, where a corpus comes from data sets."
+    "The training and held-out corpora of a profile, at `root/profile/corpus` and `root/profile/heldout`; with 64 images a sentence, of clips alone and a sixteenth as many, for that stage is short, at `corpus_64` and `heldout_64`. Raises `FileNotFoundError` with the command that makes it, where a corpus comes from data sets, and `ValueError` for a profile whose parts do not fit."
     p = load_profile(profile)
     mixture, suffix = (lookup(MIXTURES, p.mixture, "mixture"), "") if images == IMAGES else ({"video": 1.0}, f"_{images}")
     if p.tokenizer != "sample":
@@ -295,6 +296,9 @@ def make_corpora(profile: str, root: str | Path = "runs", images: int = IMAGES):
             raise FileNotFoundError(f"profile {profile}: no corpus at {root}/{profile}/{name}. It comes from data sets: lvm-lite tokenize --data FOLDER --tokenizer FILE --split {split}{f' --images {images}' * bool(suffix)} --out {root}/{profile}/{name}")
         return
     tokenizer, vocab = load_tokenizer(p.tokenizer), p.config.vocab_size
+    check_config(p.config, tokenizer, f"model {p.model} of profile {profile}")
+    if p.image_size != tokenizer.config.resolution: raise ValueError(f"profile {profile} has pictures of {p.image_size} pixels, tokenizer {p.tokenizer} takes {tokenizer.config.resolution}: set image_size to that")
+    if p.split == "heldout": raise ValueError(f"profile {profile} trains on split heldout, which scores are taken on: take train or varied")
     equal = dict.fromkeys(mixture, 1.0)
     for name, works in (("corpus", share(World(p.split, p.image_size, p.level), p.sentences if images == IMAGES else p.sentences // 16, mixture)),
                         ("heldout", share(World("heldout", p.image_size, p.level), HELDOUT * len(equal), equal))):

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from .files import has_keys, read_json, read_pickle, rows_have_keys
-from .readers import (ANNOTATION_READERS, Listing, Take, coco, column, frame_folders, hub, is_hub, keys, list_path, list_rows, list_text, load_hub, pictures, read_numbers, read_picture, read_row, renumber,
+from .readers import (ANNOTATION_READERS, PICTURES, VIDEOS, Listing, Take, coco, column, frame_folders, hub, is_hub, keys, list_path, list_rows, list_text, load_hub, pictures, read_numbers, read_picture, read_row, renumber,
                               tars, translate, videos)
 from .settings import lookup
 from .tasks import PALETTES, TABLE3, Row, Task, as_task
@@ -95,7 +95,8 @@ def fingerprint(source) -> str: # finite: len(source), source[i]
 _CITYSCAPES_IDS = {7: 1, 8: 2, 11: 3, 12: 4, 13: 5, 17: 6, 19: 7, 20: 8, 21: 9, 22: 10, 23: 11, 24: 12, 25: 13, 26: 14, 27: 15, 28: 16, 31: 17, 32: 18, 33: 19}
 
 def _own_masks(numbers):
-    if np.array_equal(np.unique(numbers), [0, 255]): raise ValueError("its numbers are 0 and 255, and 255 is what does not count: write 1 for the class")
+    if numbers.itemsize > 2: raise ValueError("a mask holds one number a pixel, and this one has colours: turn them into numbers (tasks.decode_palette)")
+    if (used := set(np.unique(numbers))) <= {0, 255} and 255 in used: raise ValueError("its numbers are 0 and 255, and 255 is what does not count: write 1 for the class")
     return numbers
 
 def _ade20k(numbers): return np.where(numbers == 0, 255, numbers).astype(np.uint8)
@@ -115,7 +116,7 @@ def _vos(numbers): return dict(instances=np.where(numbers == 255, 0, numbers).as
 
 def _co3d_mask(numbers): return dict(instances=(numbers > 127).astype(np.int32))
 
-def _parent(old, new, suffix=".png"): return lambda name: re.sub(rf"(^|/){old}/", rf"\g<1>{new}/", os.path.splitext(name)[0]) + suffix
+def _parent(old, new, suffix=".png"): return lambda name: re.sub(rf"(^|/){old}/", rf"\g<1>{new}/", os.path.splitext(name)[0], count=1) + suffix
 
 # %% ../nbs/06_sources.ipynb #460ccb3a
 def _co3d_scales(category: Path) -> dict[str, float]:
@@ -268,10 +269,10 @@ DATA_SETS = {d.folder: d for d in (
             "train/{JPEGImages,Annotations}/CLIP/*", "annotations CC BY 4.0; non-commercial research", fields=("instances",), items=3_471, stride=1, splits=(("train", "train"),), **_VIDEO),
     DataSet("DAVIS", "davis", partial(frame_folders, folder="JPEGImages/480p", names=_davis_list, beside={"mask": _parent("JPEGImages", "Annotations")}, numbers=_vos),
             "{JPEGImages,Annotations}/480p/CLIP/*, ImageSets/2017/train.txt", "CC BY-NC 4.0", fields=("instances",), items=60, stride=2, **_VIDEO),
-    DataSet("your pictures", "pictures", partial(pictures, folder="", classmates=True, upright=True), "any folders of pictures", "yours", fields=("pair",), splits=(("train", ""),)),
+    DataSet("your pictures", "pictures", partial(pictures, folder="", classmates=True, upright=True), f"pictures in any folders ({' '.join(PICTURES)})", "yours", fields=("pair",), splits=(("train", ""),)),
     DataSet("your pictures and masks", "masks", partial(pictures, folder="images", beside={"classes": _parent("images", "masks")}, numbers=_own_masks, upright=True), "images/**/*.jpg, masks/**/*.png with numbers", "yours",
             fields=("classes",), splits=(("train", ""),)),
-    DataSet("your videos", "videos", videos, "any folders of videos", "yours", splits=(("train", ""),), **_VIDEO),
+    DataSet("your videos", "videos", videos, f"videos in any folders ({' '.join(VIDEOS)})", "yours", splits=(("train", ""),), **_VIDEO),
 )}
 
 # %% ../nbs/06_sources.ipynb #f3b45223
@@ -291,8 +292,11 @@ def open_source(name: str,            # of `DATA_SETS`: "ade20k", "ucf101", …;
     "Open a data set; what is missing of it raises a `FileNotFoundError` that says what is needed, what it cannot give a `ValueError`."
     data = lookup(DATA_SETS, name, "data set")
     own, annotations = lookup(dict(data.splits), split, f"split of {data.name}:"), annotations or {}
+    if isinstance(want, str): raise ValueError(f"want is a set of annotations, such as {{{want!r}}}")
     asked, want = want or set(), set(data.fields if want is None else want) - set(annotations)
-    if missing := want - set(data.fields): raise ValueError(f"{data.name} holds no {', '.join(sorted(missing))}: name folders of annotations, or give the task an annotator (tasks.annotated)")
+    if missing := want - set(data.fields):
+        remedy = "open the folder as masks, with images/ and masks/ in it" if name == "pictures" and missing == {"classes"} else "name folders of annotations, or give the task an annotator (tasks.annotated)"
+        raise ValueError(f"no {', '.join(sorted(missing))} in {data.name}: {remedy}")
     if palette: lookup(PALETTES, palette, "palette")
     if annotations and data.unit == "video": raise ValueError(f"{data.name}: folders of annotations are for pictures; give a video's task an annotator (tasks.annotated)")
     for annotation, drawn in annotations.items():  # found out now, and not after every picture was decoded
@@ -320,7 +324,7 @@ def _columns(data, root):
 def _complete(read, palette, asked, name):
     "An item in its palette; a `ValueError` where it lacks what was asked for by name, as a picture alone in its folder lacks a pair."
     item = read(name)
-    if missing := [a for a in sorted(asked) if getattr(item, a, None) is None]: raise ValueError(f"no {', '.join(missing)}" + ": its folder holds no second picture" * (missing == ["pair"]))
+    if missing := [a for a in sorted(asked) if getattr(item, a, None) is None]: raise ValueError(f"no {', '.join(missing)}" + ": its folder holds no second picture that can be read" * (missing == ["pair"]))
     return replace(item, palette=palette)
 
 def _annotated(read, folders, take, name):

@@ -38,7 +38,7 @@ from .model import Compute, Llama, abstract_model, block_weights, compute_dtype,
 from .sentences import IMAGES, is_frames, stage_mixture
 from .settings import MODELS, STAGES, ModelConfig, Stage, checkout, load_profile, lookup
 from .tasks import TABLE3, Task, as_task
-from .tokenizer import load_tokenizer, tokenizer_hash
+from .tokenizer import check_config, load_tokenizer, tokenizer_hash
 
 # %% ../nbs/18_train.ipynb #31ed8112
 def schedule(stage: Stage):
@@ -75,7 +75,7 @@ def optimizer(stage: Stage) -> optax.GradientTransformation:
 
 # %% ../nbs/18_train.ipynb #4a783f52
 MEMORY = {"v2": 7.48, "v3": 15.48, "v4": 30.75, "v5 lite": 15.75, "v5": 95.73, "v6 lite": 31.24}  # GiB of a device that a program may use, as the TPU's compiler states it
-PEAK = {"v2": 22.5, "v3": 61.5, "v4": 275, "v5 lite": 197, "v5": 459, "v6 lite": 918, "H200": 989, "H100": 989, "A100": 312, "L40": 181, "L4": 121, "A10": 125, "A5000": 111, "T4": 65}  # dense TFLOP/s of a device in 16 bits
+PEAK = {"v2": 22.5, "v3": 61.5, "v4": 275, "v5 lite": 197, "v5": 459, "v6 lite": 918, "H200": 989, "H100": 989, "A100": 312, "L40S": 362, "L40": 181, "L4": 121, "A10G": 70, "A10": 125, "A5000": 111, "T4": 65}  # dense TFLOP/s of a device in 16 bits
 
 def _of_kind(table: dict, device): return next((v for k, v in table.items() if k in device.device_kind), None)
 
@@ -324,9 +324,10 @@ def run_stage(profile: str, stage: str,
     "Train one stage of a profile into `root/profile/stage`. Raises `ValueError` for a model of another configuration or tokenizer, `FileNotFoundError` where a corpus is missing, and `KeyboardInterrupt` when it was told to stop."
     p, folder = load_profile(profile), Path(root) / profile
     tokenizer, about = load_tokenizer(p.tokenizer), p.stage(stage)
+    check_config(p.config, tokenizer, f"model {p.model} of profile {profile}")
     if optimizer: about = replace(about, optimizer=optimizer)
     try: corpus, heldout = stage_corpora(folder, about, tokenizer_hash(tokenizer))
-    except FileNotFoundError as e: raise FileNotFoundError(f"{e}; pretokenize.make_corpora({profile!r}, {str(root)!r}, {about.images}) makes it, or says what does") from None
+    except FileNotFoundError as e: raise FileNotFoundError(f"{e}; this makes it, or says what does: python -c 'from lvm_lite.pretokenize import *; make_corpora(\"{profile}\", \"{root}\", {about.images})'") from None
     start, every = start or BEFORE[stage], max(1, min(1000, about.steps // 3))
     if mesh is None and jax.process_count() > 1: mesh = default_mesh(p.config, about, jax.device_count())
 
