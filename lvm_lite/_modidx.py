@@ -483,6 +483,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                      'lvm_lite.playground._told': ('playground.html#_told', 'lvm_lite/playground.py'),
                                      'lvm_lite.playground.ask_pictures': ('playground.html#ask_pictures', 'lvm_lite/playground.py'),
                                      'lvm_lite.playground.ask_task': ('playground.html#ask_task', 'lvm_lite/playground.py'),
+                                     'lvm_lite.playground.check_count': ('playground.html#check_count', 'lvm_lite/playground.py'),
                                      'lvm_lite.playground.check_film': ('playground.html#check_film', 'lvm_lite/playground.py'),
                                      'lvm_lite.playground.controls': ('playground.html#controls', 'lvm_lite/playground.py'),
                                      'lvm_lite.playground.log_line': ('playground.html#log_line', 'lvm_lite/playground.py'),

@@ -221,13 +221,15 @@ def evaluate(args) -> int:
         _show(args, [dict(protocol=p.name, group=p.group, split=p.split, samples=p.samples, metrics=p.metrics) for p in PROTOCOLS.values()],
               "\n".join(f"{p.name:24} {p.group:22} {p.split:10} {p.samples:6,}  {' & '.join(p.metrics)}" for p in PROTOCOLS.values()))
         return 0
+    if args.protocol is None: raise ValueError("name a protocol; lvm-lite evaluate --list shows them")
     protocol = replace(lookup(PROTOCOLS, args.protocol, "protocol"), seed=args.seed)
     rank, ranks = _rank(args.rank)
     annotator = args.annotator and _function(args.annotator)
-    from lvm_lite.checkpoints import check_pair, load_model
+    from lvm_lite.checkpoints import check_pair, load_model, model_directory, read_config
     from lvm_lite.tokenizer import load_tokenizer
     tokenizer, out = load_tokenizer(args.tokenizer), Path(args.out or f"runs/evaluate/{args.protocol}")
     if args.dry_run:
+        if args.model != "none": read_config(model_directory(args.model))
         p, fields = conditioned(replace(protocol, samples=protocol.samples if args.samples is None else args.samples), args.condition, annotator, args.annotations)
         queries, training, _ = open_protocol(p, args.data, tokenizer.config.resolution, fields)
         finished = [len(list(folder.glob("[0-9]*.safetensors"))) for folder in ([out / "samples"] if args.model != "none" else (out / "measured").glob("*"))]  # [0-9]: what a killed writer left begins with a dot
@@ -299,9 +301,10 @@ def selftest(args) -> int:
 # %% ../nbs/25_cli.ipynb #3718f399
 def _pictures(args) -> list:
     "The pictures that stand on the command line, which are looked at before anything large is loaded."
+    from lvm_lite.playground import check_count
     from lvm_lite.readers import read_image
     if sum(map(bool, (args.pictures, args.task, args.video))) != 1: raise ValueError("give pictures, or --task NAME, or --video FILE: one of the three")
-    if args.pictures and len(args.pictures) % 2 == 0: raise ValueError(f"a prompt is pairs and a query, an odd number of pictures, not {len(args.pictures)}")
+    if args.pictures: check_count(len(args.pictures))
     return [_named(path, lambda: read_image(path, upright=True)) for path in args.pictures]
 
 def _named(path: str, read):
@@ -366,11 +369,11 @@ def generate(args) -> int:
     asked, N = _asked(args, pictures, tokenizer.config.resolution), tokenizer.config.tokens_per_image
     images, frames, what = asked.images, args.frames or asked.frames, asked.what
     if frames > 1: check_film(args.format, args.rate)
+    check_request(read_config(model_directory(args.model)), np.array([len(images) * N]), frames * N, temperature=args.temperature, top_k=args.top_k, top_p=args.top_p, window=args.window)
     if args.dry_run:
         _show(args, dict(prompt=what, images=len(images), frames=frames, tokens_per_image=N, samples=args.samples, model=args.model, out=args.out),
               f"{what}: {len(images)} pictures of {N} tokens, {len(images) * N} in all; {frames} more, {frames * N} tokens, times {args.samples}, by {args.model} into {args.out}")
         return 0
-    check_request(read_config(model_directory(args.model)), np.array([len(images) * N]), frames * N, temperature=args.temperature, top_k=args.top_k, top_p=args.top_p, window=args.window)
     model = load_model(args.model, args.dtype or compute_dtype(), accept=args.accept)
     check_pair(model, tokenizer, args.model)
     codes, out = tokenizer.encode(images).reshape(1, -1), Path(args.out)

@@ -113,16 +113,20 @@ def step_parameters(steps: list[Step], profile: str, root: Path,
     for text in assignments:
         match = re.fullmatch(r"([\w-]+)\.(\w+)=(.*)", text)
         if not match: raise ValueError(f"--set {text}: write STEP.parameter=value, such as fig03.seed=1")
+        if match[1] not in table and match[1] in {s.name for s in STEPS}: raise ValueError(f"--set {text}: {match[1]} is not among the steps asked for, {', '.join(table)}")
         lookup(table, match[1], "step")[match[2]] = parse_value(match[3])
     for s in steps:
-        if s.notebook: known = notebook_parameters(root / "nbs" / f"{s.notebook}.ipynb")
+        if s.notebook: known = {name: parse_value(source) for name, source in notebook_parameters(root / "nbs" / f"{s.notebook}.ipynb").items()}
         elif not table[s.name]: continue
         else:
             from inspect import signature
-            known = signature(_resolve(s.function)).parameters
+            known = {name: p.default for name, p in signature(_resolve(s.function)).parameters.items()}
         if "profile" in table[s.name]: raise ValueError(f"{s.name}.profile: a step's profile is that of the run, --profile")
         for name in table[s.name]:
             if name not in known: raise ValueError(f"{s.notebook or s.function} has no parameter {name!r}; it has {', '.join(known)}")
+            value, default = table[s.name][name], known[name]
+            if isinstance(default, (int, float, list, dict)) and not isinstance(value, (int, float) if isinstance(default, float) else type(default)):
+                raise ValueError(f"{s.name}.{name} is {default!r} by default, and {value!r} is no {type(default).__name__}")
     return table
 
 def _check_sections(sections: list[str], steps: list[str]):

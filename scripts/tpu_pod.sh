@@ -36,6 +36,7 @@ for what in name zone type; do [[ -n ${!what} ]] || die "--$what is missing; --h
 [[ $poll =~ ^[0-9]+$ && $retries =~ ^[0-9]+$ ]] || die "--poll and --retries are whole numbers"
 
 cd "$(dirname "$0")/.."
+archive=${TMPDIR:-/tmp}/lvm-lite-$name.tar.gz
 where=(--zone "$zone"); [[ -z $project ]] || where+=(--project "$project")
 quoted() { # words as a shell reads them back, with no more quotes than they need
   local word out=
@@ -50,8 +51,15 @@ quoted() { # words as a shell reads them back, with no more quotes than they nee
 do_it() { if [[ -n $dry ]]; then quoted "$@"; echo; else "$@"; fi; }
 on_all() { do_it gcloud compute tpus tpu-vm ssh "$name" "${where[@]}" --worker=all --command "$1"; }
 
-state() { # of the request: ACTIVE, WAITING_FOR_RESOURCES, PROVISIONING, SUSPENDED, FAILED, …; nothing where there is none
-  gcloud compute tpus queued-resources describe "$name" "${where[@]}" --format='value(state.state)' 2>/dev/null || true
+state() { # of the request: ACTIVE, WAITING_FOR_RESOURCES, PROVISIONING, SUSPENDED, FAILED, …; nothing where there is none. A gcloud that cannot say is asked again: no answer is no preemption.
+  local said errors
+  while :; do
+    if said=$({ gcloud compute tpus queued-resources describe "$name" "${where[@]}" --format='value(state.state)'; } 2>"$archive.errors"); then printf %s "$said"; return; fi
+    errors=$(<"$archive.errors")
+    [[ ${errors,,} != *not_found* && ${errors,,} != *"not found"* ]] || return 0
+    echo "tpu_pod: the request's state is not known: ${errors##*$'\n'}" >&2
+    sleep "$poll"
+  done
 }
 
 request() { do_it gcloud compute tpus queued-resources create "$name" --node-id "$name" "${where[@]}" --accelerator-type "$type" --runtime-version "$version" $spot; }
@@ -64,17 +72,16 @@ ready() { # wait for a slice; ask again for one that was taken away. In a dry ru
     case $(state) in
       ACTIVE) return ;;
       "") request || { refused=$((refused + 1)); ((refused < retries)) || die "the request was refused $refused times, as gcloud says above"; } ;;
-      SUSPENDED|FAILED) remove; continue ;;
+      SUSPENDED|FAILED) if remove; then continue; fi ;;
     esac
     sleep "$poll"
   done
 }
 
-archive=${TMPDIR:-/tmp}/lvm-lite.tar.gz
 install='mkdir -p lvm-lite && tar xzf lvm-lite.tar.gz -C lvm-lite && cd lvm-lite && python3 -m pip install --quiet --user uv && python3 -m uv venv --quiet --allow-existing --python 3.11 .venv && VIRTUAL_ENV=$PWD/.venv python3 -m uv pip install --quiet -c constraints.txt -e ".[tpu]"'
 setup() { # this commit, and the same environment, on every worker
   do_it git archive --format=tar.gz -o "$archive" HEAD &&
-    do_it gcloud compute tpus tpu-vm scp "$archive" "$name": "${where[@]}" --worker=all && on_all "$install" && { [[ -z $mount ]] || on_all "$mount"; }
+    do_it gcloud compute tpus tpu-vm scp "$archive" "$name:lvm-lite.tar.gz" "${where[@]}" --worker=all && on_all "$install" && { [[ -z $mount ]] || on_all "$mount"; }
 }
 
 # The lock waits for a run that lost its connection and is about to find out.

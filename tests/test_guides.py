@@ -81,7 +81,9 @@ def test_dry_run_prints_the_commands_in_order_and_quoted():
 FAKE = """#!/usr/bin/env bash
 echo "$*" >> "$POD/calls"
 case "$*" in
-  *describe*) head -n 1 "$POD/states"; sed -i 1d "$POD/states" ;;
+  *describe*) said=$(head -n 1 "$POD/states"); sed -i 1d "$POD/states"
+    case $said in "") echo "ERROR: NOT_FOUND: no such request" >&2; exit 1 ;; OFFLINE) echo "ERROR: no route to host" >&2; exit 1 ;; esac
+    echo "$said" ;;
   *"queued-resources create"*) exit "$(cat "$POD/create" 2>/dev/null || echo 0)" ;;
   *.venv/bin/lvm-lite*) code=$(head -n 1 "$POD/codes"); sed -i 1d "$POD/codes"; exit "$code" ;;
 esac
@@ -119,6 +121,12 @@ def test_pod_asks_again_after_a_preemption(cloud):
     assert done.returncode == 0, done.stderr
     assert calls == [*RUN, "delete", "create", *RUN, "delete", "create", *RUN]
     assert done.stderr.count("taken away") == 2
+
+
+def test_pod_takes_no_answer_for_no_preemption(cloud):
+    done, calls = cloud(["OFFLINE", "OFFLINE", "ACTIVE", "OFFLINE", "ACTIVE"], [0])
+    assert done.returncode == 0 and calls == [*RUN, "delete"], done.stderr
+    assert done.stderr.count("state is not known: ERROR: no route to host") == 3
 
 
 def test_pod_gives_up_on_a_command_that_fails(cloud):
