@@ -36,6 +36,7 @@ class CorpusWriter:
                  provenance: dict | None = None, # anything that says where the records come from; JSON
                 ):
         if not 0 < vocab_size <= 65_536: raise ValueError(f"vocab_size {vocab_size} does not fit 16-bit tokens")
+        if length < 1: raise ValueError(f"a record has at least 1 token, not {length}")
         self.path, self.length, self.vocab_size = _place(path), length, vocab_size
         self.header = dict(version=VERSION, length=length, vocab_size=vocab_size, tokenizer=tokenizer, provenance=provenance or {})
         header = f"{self.path}/header.json"
@@ -194,8 +195,9 @@ class Corpus:
     def __len__(self): return sum(map(len, self.sources))
 
     def where(self, step, batch_size, length, seed, rows=slice(None)):
-        "What `batch` reads: (source, piece) of each row, both int64; a piece is a `length`-th part of a record. Raises `ValueError` for a length that does not divide the records'."
+        "What `batch` reads: (source, piece) of each row, both int64; a piece is a `length`-th part of a record. Raises `ValueError` for a length that does not divide the records', and for steps and batches that there are not."
         if length < 1 or self.length % length: raise ValueError(f"length {length} does not divide the records' {self.length} tokens")
+        if step < 0 or batch_size < 1: raise ValueError(f"steps count from 0 and a batch has at least 1 row: not step {step} of {batch_size} rows")
         turn, place = np.divmod(step * batch_size + np.arange(batch_size)[rows], len(self._round))
         source = self._round[place]
         nth = turn * self._per_round[source] + self._rank[place]  # how often this source was read before
@@ -301,7 +303,7 @@ def report(path: str | Path,
     for name, shards in _manifest(_place(path))["sources"].items():
         problems = Counter(problem for shard in shards for problem in shard.get("problems", ()))
         skipped[name] = len(problems)
-        print(f"{name}: {sum(s['records'] for s in shards):,} records in {len(shards):,} shard{'s' * (len(shards) > 1)}, {len(problems):,} skipped")
+        print(f"{name}: {(n := sum(s['records'] for s in shards)):,} record{'s' * (n > 1)} in {len(shards):,} shard{'s' * (len(shards) > 1)}, {len(problems):,} skipped")
         for problem, times in list(problems.items())[:show]: print(f"    {problem}" + (f" ({times} times)" if times > 1 else ""))
         if len(problems) > show: print(f"    … and {len(problems) - show:,} more")
     return skipped

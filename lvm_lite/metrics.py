@@ -52,6 +52,7 @@ class ConfusionMatrix:
                  classes: int,      # ids 0 … classes-1
                  ignore: int = 255, # truth with this id is not counted
                 ):
+        if classes < 1: raise ValueError(f"a table needs at least 1 class, not {classes}")
         if 0 <= ignore < classes: raise ValueError(f"ignore {ignore} is one of the {classes} classes: take a number beyond them, such as 65535")
         self.classes, self.ignore = classes, ignore
         # One more column for predictions that are no class: they can only be wrong.
@@ -333,6 +334,7 @@ def kernel_distance(real: np.ndarray, fake: np.ndarray, # (N, d) and (M, d) feat
     "KID: the unbiased squared MMD with the kernel (x.y / d + 1)^3, mean over random subsets. Raises `ValueError` for features of different dimensions, or fewer than 2 samples."
     real, fake = as_features(real), as_features(fake)
     if real.shape[1] != fake.shape[1]: raise ValueError(f"features have {real.shape[1]} and {fake.shape[1]} dimensions")
+    if subsets < 1: raise ValueError(f"KID is a mean over at least 1 subset, not {subsets}")
     size = min(size, len(real), len(fake))
     if size < 2: raise ValueError(f"KID needs at least 2 samples of each kind, not {len(real)} real and {len(fake)} generated")
     rng, values = np.random.RandomState(seed), np.empty(subsets)
@@ -374,6 +376,7 @@ def inception_score(logits: np.ndarray,       # (N, classes), in the order of th
                    ) -> Score:
     "IS, from 1 to the number of classes: the mean over splits, their standard deviation in the note. Raises `ValueError` for too few samples, or a number that does not divide into the repeats."
     x = as_features(logits).astype(np.float64)
+    if min(splits, repeats) < 1: raise ValueError(f"splits and repeats must be at least 1, not {splits} and {repeats}")
     if len(x) < 2 * splits * repeats: raise ValueError(f"IS in {splits * repeats} splits needs at least {2 * splits * repeats} samples, not {len(x)}")
     if seed is not None: x = x[np.random.RandomState(seed).permutation(len(x))]
     x = x - x.max(1, keepdims=True)

@@ -178,12 +178,12 @@ class AnswerKinds:
         return np.array(self.names)[(np.einsum("nki,kij,nkj->nk", away, self.inverse, away) + self.volume).argmin(1)]
 
 # %% ../nbs/22_paper.ipynb #3ecd140c
-def lacks(settings: Profile, data_sets=(), stages=(), data: str | Path = "data-sets") -> list[str]:
+def lacks(settings: Profile, data_sets=(), stages=(), data: str | Path = "data-sets", root: Path | None = None) -> list[str]: # root: of the runs, by default this checkout
     "What a step of the runner lacks at a profile, in words: data sets, the models of stages, or the corpus as a stage of its own. Nothing at a profile of the sample world, which ships."
     if settings.tokenizer == "sample": return []
     lost = []
     if (stages or data_sets) and not Path(settings.tokenizer).exists(): lost.append(f"the tokenizer {settings.tokenizer} (guides/official_checkpoint says where it comes from)")
-    runs = checkout() / "runs" / settings.name
+    runs = (root or checkout()) / "runs" / settings.name
     for stage in stages:
         if stage == "corpus":
             if not (runs / "corpus" / "manifest.json").exists(): lost.append("the corpus: lvm-lite tokenize makes it from data sets")

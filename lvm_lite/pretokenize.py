@@ -163,6 +163,7 @@ def pretokenize(path: str | Path,          # directory, or a URL such as gs://bu
                ) -> int:                   # shards that are still missing, because other ranks make them
     "Make the corpus at `path`; shards that are there are not made again. Raises `ValueError` for a rank that there is not, or two works of one name."
     if not 0 <= rank < ranks: raise ValueError(f"rank {rank} of {ranks}: ranks count from 0 to {ranks - 1}")
+    if shard_size < 1: raise ValueError(f"a shard has at least 1 sentence, not {shard_size}")
     names = [w.name for w in works]
     if twice := sorted({n for n in names if names.count(n) > 1}): raise ValueError(f"two works of one name: {', '.join(twice)}; each becomes a source of the corpus")
     todo = pieces(works, shard_size, images)

@@ -26,7 +26,7 @@ class Step:
     name: str                      # as in `lvm-lite reproduce NAME`
     does: str                      # one line for the reader
     notebook: str = ""             # below nbs/, without .ipynb: "paper/table1"
-    function: str = ""             # "train.pretrain": the module of lvm_lite and the function
+    function: str = ""             # "train.run_stage": the module of lvm_lite and the function, which is given the profile and the parameters
     inputs: tuple[str, ...] = ()   # the names of steps whose outputs it reads
     outputs: tuple[str, ...] = ()  # files or directories below the checkout; {profile} is put in
     parameters: dict = field(default_factory=dict) # of the notebook or function; settings.ini and --set come over them
@@ -64,8 +64,8 @@ STEPS = [
     Step("corpus", "the sample world as tokens, for training and held out", function="pretokenize.make_corpora", stages=("corpus",),
          outputs=("runs/{profile}/corpus", "runs/{profile}/heldout")),
     _figure("table3", "Table 3: the training data, sentences counted, one drawn of each row", "corpus", names=("table3", "table3_sheet")),
-    Step("pretrain", "stage 1, single images", function="train.pretrain", inputs=("corpus",), outputs=("runs/{profile}/pretrain",)),
-    Step("finetune", "stage 2, sentences of 16 images", function="train.finetune", inputs=("corpus", "pretrain"), outputs=("runs/{profile}/finetune",)),
+    Step("pretrain", "stage 1, single images", function="train.run_stage", parameters=dict(stage="pretrain"), inputs=("corpus",), outputs=("runs/{profile}/pretrain",)),
+    Step("finetune", "stage 2, sentences of 16 images", function="train.run_stage", parameters=dict(stage="finetune"), inputs=("corpus", "pretrain"), outputs=("runs/{profile}/finetune",)),
     _figure("training", "the losses of both stages, beside unigram and copy", "finetune", names=("training", "training_answers")),
     _figure("results", "every task scored, beside the oracle and two copies; the supplement's own numbers apart", "finetune", names=("results", "results_supplement"), reads=("figures/results_scale.json",)),
 ]
@@ -202,7 +202,7 @@ class _Plan:
         "What the step lacks at this profile, in words."
         own = self.parameters[step.name]
         given = {stage for stage, parameter in (("finetune", "model"), ("long_video", "longer")) if own.get(parameter)}
-        with chdir(self.root): found = lacks(self.loaded, step.data_sets, [stage for stage in step.stages if stage not in given], own.get("data", "data-sets"))
+        with chdir(self.root): found = lacks(self.loaded, step.data_sets, [stage for stage in step.stages if stage not in given], own.get("data", "data-sets"), self.root)
         if step.two and self.loaded.tokenizer != "sample" and not own.get("other"): found.append(f"the model beside it: --set {step.name}.other=DIRECTORY, such as the official LVM's (guides/official_checkpoint)")
         return "; ".join(found)
 

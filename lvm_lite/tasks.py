@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['PALETTE', 'ADE20K_USUAL', 'CITYSCAPES', 'PALETTES', 'OBJECTS', 'BONE_COLOURS', 'GREY', 'DEPTH_CODES', 'VIEWS', 'View',
-           'KINDS', 'TASKS', 'TABLE3', 'TABLE4', 'palette', 'draw_palette', 'as_unit', 'as_pixels', 'nearest_colour',
-           'decode_palette', 'painter_palette', 'known', 'view_image', 'view_pair', 'view_segmentation',
-           'view_instances', 'view_panoptic', 'view_boxes', 'view_skeleton', 'grey', 'view_grey', 'draw_depth',
-           'decode_depth', 'view_depth', 'edges', 'view_edges', 'hole', 'view_masked', 'view_noisy', 'view_dark',
-           'view_styled', 'annotated', 'as_view', 'Task', 'as_task', 'world_level', 'draw_pair', 'make_pair', 'Row',
-           'stand_in', 'plugged', 'Evaluation']
+           'KINDS', 'TASKS', 'TABLE3', 'TABLE4', 'palette', 'draw_palette', 'check_unit', 'as_unit', 'as_pixels',
+           'nearest_colour', 'decode_palette', 'painter_palette', 'known', 'view_image', 'view_pair',
+           'view_segmentation', 'view_instances', 'view_panoptic', 'view_boxes', 'view_skeleton', 'grey', 'view_grey',
+           'draw_depth', 'decode_depth', 'view_depth', 'edges', 'view_edges', 'hole', 'view_masked', 'view_noisy',
+           'view_dark', 'view_styled', 'annotated', 'as_view', 'Task', 'as_task', 'world_level', 'draw_pair',
+           'make_pair', 'Row', 'stand_in', 'plugged', 'Evaluation']
 
 # %% ../nbs/02_tasks.ipynb #213edce7
 import re
@@ -47,13 +47,21 @@ def draw_palette(classes: np.ndarray,             # (..., H, W) ints
     return colours[classes]
 
 # %% ../nbs/02_tasks.ipynb #d0292d30
+def check_unit(x: np.ndarray, what: str = "images") -> np.ndarray:
+    "Floats in [0, 1], bfloat16 as float32; what rounding left 1e-5 outside is clipped. A `ValueError` says what else they are, and what to do."
+    if x.dtype.name == "bfloat16": x = x.astype(np.float32)
+    if x.dtype.kind != "f": raise ValueError(f"{what} are uint8, or float in [0, 1], not {x.dtype}")
+    low, high = (float(x.min()), float(x.max())) if x.size else (0.0, 0.0)
+    if not np.isfinite(low + high): raise ValueError(f"{what} hold NaN or infinity")
+    if low < -1e-5 or high > 1 + 1e-5:
+        hint = "add 1 and halve them" if -1.001 <= low < 0 and high <= 1.001 else "divide them by 255, or round them and pass uint8" if low >= 0 else "undo the normalisation"
+        raise ValueError(f"float {what} reach from {low:.4g} to {high:.4g}, but [0, 1] is wanted: {hint}")
+    return x.clip(0, 1)
+
 def as_unit(image) -> np.ndarray:
-    "An image, uint8 or float in [0, 1], as float64 in [0, 1]; a `ValueError` says what else it is."
+    "An image, uint8 or float in [0, 1], as float64 in [0, 1]; raises as `check_unit` does."
     a = np.asarray(image)
-    if a.dtype == np.uint8: return a / 255
-    if a.dtype.kind != "f": raise ValueError(f"images are uint8 or float in [0, 1], not {a.dtype}")
-    if a.size and not (a.min() >= 0 and a.max() <= 1): raise ValueError(f"float images lie in [0, 1], not [{a.min():.3g}, {a.max():.3g}]")
-    return a.astype(np.float64)
+    return a / 255 if a.dtype == np.uint8 else check_unit(a).astype(np.float64)
 
 def as_pixels(image) -> np.ndarray:
     "An image, uint8 or float in [0, 1], as float32 in [0, 255], where whole numbers stay exact; raises as `as_unit` does."

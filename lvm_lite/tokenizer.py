@@ -21,6 +21,7 @@ from jax.sharding import NamedSharding, PartitionSpec as P
 
 from .files import atomic_write, check_replaceable, float_dtype, read_json, read_weights, write_safetensors
 from .settings import ModelConfig, at_least_one, data_path
+from .tasks import check_unit
 
 # %% ../nbs/10_tokenizer.ipynb #2186d7c8
 @dataclass(frozen=True)
@@ -208,7 +209,9 @@ def check_images(images, # (B, H, W, 3) uint8 or float in [0, 1]; (B, H, W, 1) i
                  size: int # pixels a side that are wanted
                 ) -> np.ndarray:
     "The pictures as (B, size, size, 3), uint8 or float32; a `ValueError` says what else they are and what to do."
-    x = np.asarray(images)
+    if isinstance(images, (str, Path)): raise ValueError(f"pictures are wanted, not the name of a file: read {images} first (readers.read_image)")
+    try: x = np.asarray(images)
+    except ValueError: raise ValueError("pictures of several sizes: resize them to one first, or pass them one by one") from None
     if x.ndim == 3 and x.shape[-1] in (1, 3, 4): raise ValueError(f"one picture of shape {x.shape}: a batch is wanted, pass images[None]")
     if x.ndim == 3: raise ValueError(f"pictures of shape {x.shape} have no channel axis: pass images[..., None] if they are a batch of grey ones")
     if x.ndim != 4: raise ValueError(f"pictures of shape {x.shape}: (batch, height, width, 3) is wanted")
@@ -219,13 +222,7 @@ def check_images(images, # (B, H, W, 3) uint8 or float in [0, 1]; (B, H, W, 1) i
     if x.shape[1:3] != (size, size):
         raise ValueError(f"pictures of {x.shape[1]} x {x.shape[2]} pixels, but this tokenizer takes {size} x {size}: resize them first (bilinear; nearest for masks)")
     if x.dtype != np.uint8:
-        if not jnp.issubdtype(x.dtype, jnp.floating): raise ValueError(f"pictures of dtype {x.dtype}: pass uint8 in 0..255, or float in [0, 1]")
-        x = x.astype(np.float32)
-        low, high = (x.min(), x.max()) if x.size else (0, 0)
-        if not np.isfinite(low + high): raise ValueError("pictures hold NaN or infinite values")
-        if low < -1e-5 or high > 1 + 1e-5:
-            hint = "add 1 and halve them" if -1.001 <= low < 0 and high <= 1.001 else "divide by 255, or pass uint8" if low >= 0 else "undo the normalisation"
-            raise ValueError(f"float pictures reach from {low:.4g} to {high:.4g}, but [0, 1] is wanted: {hint}")
+        x = check_unit(x, "pictures").astype(np.float32)
     return x if x.shape[-1] == 3 else np.repeat(x, 3, -1)
 
 # %% ../nbs/10_tokenizer.ipynb #d99a2b04
@@ -294,6 +291,7 @@ class VQGAN(nnx.Module):
               ) -> np.ndarray:    # (B, N) int32, row by row
         "Pictures to codes. Raises `ValueError` for another size, dtype or range."
         images = check_images(images, self.config.resolution)
+        if batch is not None and batch < 1: raise ValueError(f"batch must be at least 1, not {batch}")
         parts = _in_batches(_encode, self, images, batch or self._batch, mesh)
         return np.concatenate(parts) if parts else np.zeros((0, self.config.tokens_per_image), np.int32)
 

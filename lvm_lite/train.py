@@ -6,8 +6,8 @@
 __all__ = ['CLIP', 'OPTIMIZERS', 'MEMORY', 'PEAK', 'ROOM', 'PART', 'SCORED', 'BEFORE', 'schedule', 'decayed', 'optimizer',
            'device_memory', 'step_memory', 'choose_compute', 'train_step', 'train_state', 'check_mesh', 'on_mesh',
            'cuts', 'flops_per_token', 'train', 'run_config', 'source_task', 'answer_images', 'baselines',
-           'heldout_losses', 'draw_samples', 'longer', 'stage_corpora', 'run_stage', 'pretrain', 'finetune',
-           'long_video', 'default_mesh', 'topology_devices', 'Budget', 'budget']
+           'heldout_losses', 'draw_samples', 'longer', 'stage_corpora', 'run_stage', 'default_mesh', 'topology_devices',
+           'Budget', 'budget']
 
 # %% ../nbs/18_train.ipynb #af9484d7
 import os
@@ -352,19 +352,6 @@ def run_stage(profile: str, stage: str,
         trained = run_config(model.config, about, p.seed, corpus, begun)
         save_model(model, folder / stage / "model", trained=training_note(trained, folder / stage, about.steps))
 
-# %% ../nbs/18_train.ipynb #a09e72de
-def pretrain(profile: str):
-    "Stage `pretrain` of a profile, on this process's first device, into runs/PROFILE/pretrain: see `run_stage`."
-    run_stage(profile, "pretrain")
-
-def finetune(profile: str):
-    "Stage `finetune` of a profile, on this process's first device, into runs/PROFILE/finetune: see `run_stage`."
-    run_stage(profile, "finetune")
-
-def long_video(profile: str):
-    "Stage `long_video` of a profile, on this process's first device, into runs/PROFILE/long_video: see `run_stage`."
-    run_stage(profile, "long_video")
-
 # %% ../nbs/18_train.ipynb #2124b500
 def default_mesh(config: ModelConfig, stage: Stage, devices: int) -> dict:
     "Axes for so many devices: weights over at most 32, the batch over the rest; a sequence over several only when there are more devices than sequences."
@@ -431,7 +418,7 @@ def budget(size: str,                  # a name of `MODELS`, or a `ModelConfig`
            accumulation: int | None = None,
            memory: float | None = None,  # bytes of a device, if other than the topology's
            devices: int | None = None,   # the topology's first ones alone
-           utilisation: float = 0.4,   # of the peak; others reach 0.35 to 0.47 on v3
+           utilisation: float = 0.4,   # of the peak: an assumption, to be replaced by what your slice reaches (`mfu` in the log)
           ) -> Budget:
     "Compile the real training step for a machine and say what it needs. Raises a `ValueError` for what does not divide, and for an unknown size, stage or topology."
     config, stage = lookup(MODELS, size, "model") if isinstance(size, str) else size, lookup(STAGES, stage, "stage") if isinstance(stage, str) else stage

@@ -111,5 +111,6 @@ def test_exit_codes(place, monkeypatch):
 @pytest.mark.parametrize("shell", ["bash", "zsh"])
 def test_completion_is_a_script(shell, place, monkeypatch):
     if not shutil.which(shell): pytest.skip(f"there is no {shell} here")
-    script = run(place, f"completion {shell}", monkeypatch)[1]
+    code, script = run(place, f"completion {shell}", monkeypatch)[:2]
+    assert code == 0 and script
     assert not subprocess.run([shell, "-n"], input=script, capture_output=True, text=True).stderr

@@ -246,7 +246,7 @@ def features(axes=4): return Features("inception" if axes == 4 else "i3d", None,
 
 
 @pytest.mark.parametrize("what, says", [
-    (lambda tmp: features()(np.full((2, 8, 8, 3), 200.0)), r"float pictures reach from 200 to 200, but \[0, 1\] is wanted: round them and pass uint8"),
+    (lambda tmp: features()(np.full((2, 8, 8, 3), 200.0)), r"float pictures reach from 200 to 200, but \[0, 1\] is wanted: divide them by 255, or round them and pass uint8"),
     (lambda tmp: features()(np.full((2, 8, 8, 3), np.nan)), "pictures hold NaN or infinity"),
     (lambda tmp: features(5)(np.zeros((2, 8, 8, 8, 3), np.uint8)), "I3D-Kinetics-400 takes clips of at least 9 frames, not 8"),
     (lambda tmp: FeatureStats.from_features([[np.nan, 0]]), "features hold NaN or infinity"),

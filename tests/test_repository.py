@@ -81,7 +81,8 @@ def test_clean_is_a_no_op(copy):
 
 def test_no_name_is_missing_or_unused(tmp_path):
     for path in notebooks: (tmp_path / f"{path.parent.name}_{path.stem}.py").write_text("\n\n".join(code(path)), encoding="utf-8")
-    assert not (found := subprocess.run([sys.executable, "-m", "pyflakes", "lvm_lite", "tests", tmp_path], cwd=root, capture_output=True, text=True).stdout), found
+    found = subprocess.run([sys.executable, "-m", "pyflakes", "lvm_lite", "tests", tmp_path], cwd=root, capture_output=True, text=True)
+    assert not (found.returncode or found.stdout or found.stderr), found.stdout + found.stderr
 
 
 def test_every_module_has_a_notebook_and_every_notebook_a_module():

@@ -180,7 +180,7 @@ def test_another_mixture_is_not_gone_on_with(tmp_path):
 def test_a_stage_that_was_begun_from_other_weights_is_not_gone_on_with(tmp_path, monkeypatch):
     p = replace(load_profile("sample"), model="sample-xxs", stages=(replace(STAGES["finetune"], steps=2, batch_size=2, warmup_steps=0),))
     monkeypatch.setattr("lvm_lite.train.load_profile", lambda name: p)
-    with pytest.raises(FileNotFoundError, match="no corpus was finished here; pretokenize.make_corpora"): run_stage("sample", "finetune", root=tmp_path)
+    with pytest.raises(FileNotFoundError, match="no corpus was finished here; this makes it, or says what does: python -c"): run_stage("sample", "finetune", root=tmp_path)
     for name in ("corpus", "heldout"):
         writer = CorpusWriter(tmp_path / "sample" / name, 1024, 1124, tokenizer_hash(load_tokenizer("sample")))
         writer.write("edges", 0, np.random.default_rng(0).integers(0, 1024, (4, 1024)))
