@@ -367,6 +367,8 @@ def read_weights(path: str | Path # .safetensors, or a torch file
     "The tensors of a weights file by name; a torch file may hold them under \"state_dict\" or \"model\". Raises `ValueError` for a file that holds no tensors by name."
     path = Path(path)
     if path.suffix == ".safetensors": return read_safetensors(path)
+    with open(path, "rb") as f: begins = f.read(4)
+    if begins[:1] != b"\x80" and begins != b"PK\3\4": raise ValueError(f"{path} is no file of weights: neither *.safetensors nor what torch writes")
     weights = read_torch(path)
     for key in ("state_dict", "model"):
         if isinstance(weights, dict) and isinstance(weights.get(key), dict): weights = weights[key]

@@ -62,7 +62,7 @@ MOST_BYTES, MOST_PIXELS = 8_000_000, 25_000_000  # of an uploaded file; a Jupyte
 
 def read_upload(name: str, content: bytes) -> np.ndarray:
     "An uploaded picture, (H, W, 3) uint8. Raises a `ValueError` that names the file where it is no picture, or too large."
-    if len(content) > MOST_BYTES: raise ValueError(f"{name} has {len(content) / 1e6:.0f} MB, and {MOST_BYTES / 1e6:.0f} are the most: send a smaller picture")
+    if len(content) > MOST_BYTES: raise ValueError(f"{name} is larger than {MOST_BYTES / 1e6:.0f} MB: send a smaller picture")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # ours is the stricter limit
         try: width, height = Image.open(io.BytesIO(content)).size

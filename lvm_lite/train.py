@@ -30,7 +30,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from .attention import attention as attend, choose_backend
 from .checkpoints import check_codes, load_model, model_directory, noted_training, save_model, training_note
 from .corpus import Corpus
-from .files import atomic_write, weights_hash
+from .files import atomic_write, here, weights_hash
 from .generation import generate, serve
 from .loop import fit, jit_step
 from .mesh import AXES, ROWS, axis_size, collect, describe, global_array, make_mesh, require_divisible, shard
@@ -89,13 +89,13 @@ def device_memory(device) -> float:
 def step_memory(config: ModelConfig,
                 tokens: int,     # on a device at a time
                 compute: Compute,
-                parts: int = 1,  # devices that share the weights
+                share: int = 1,  # devices that share the weights
                 optimizer: str = "adamw",
                ) -> float:
     "Bytes that a training step needs on a device, estimated from what its arrays are. Raises `ValueError` for an unknown optimizer."
     D, F, L, V, width = config.hidden_dim, config.mlp_dim, config.layers, config.vocab_size, jnp.dtype(compute.dtype).itemsize
     block = sum(prod(shape) for shape, _ in block_weights(config).values())
-    state = (L * block + 2 * V * D) * lookup({"adamw": 16 / parts, "muon": 8 / parts + 8, "adafactor": 8 / parts}, optimizer, "optimizer")  # weights, their gradient, moments
+    state = (L * block + 2 * V * D) * lookup({"adamw": 16 / share, "muon": 8 / share + 8, "adafactor": 8 / share}, optimizer, "optimizer")  # weights, their gradient, moments
     kept = {"stream": D, "attention": 2 * D, "products": 6 * D + 2 * F, "all": 12 * D + 4 * F}[compute.keep] * L
     at_work = 6 * D + 4 * min(1, (compute.mlp_chunk or tokens) / tokens) * F
     return state + tokens * width * (kept + at_work) + block * (width + 4) + V * D * (width + 8)
@@ -104,7 +104,7 @@ ROOM = 0.85  # part of a device's memory that an estimate may fill
 
 def choose_compute(config: ModelConfig,
                    tokens: int,              # on a device at a time
-                   parts: int = 1,           # devices that share the weights
+                   share: int = 1,           # devices that share the weights
                    device=None,              # the first one by default
                    memory: float | None = None, # bytes of the device
                    optimizer: str = "adamw",
@@ -114,7 +114,7 @@ def choose_compute(config: ModelConfig,
     device = device or jax.devices()[0]
     for keep in (keep,) if keep else ("products", "attention", "stream"):
         compute = Compute(compute_dtype(device), keep, mlp_chunk=2048 if keep == "stream" and tokens > 2048 else 0)
-        if step_memory(config, tokens, compute, parts, optimizer) < ROOM * (memory or device_memory(device)): break
+        if step_memory(config, tokens, compute, share, optimizer) < ROOM * (memory or device_memory(device)): break
     return compute
 
 # %% ../nbs/18_train.ipynb #f911d466
@@ -322,7 +322,7 @@ def run_stage(profile: str, stage: str,
               **options,                       # of `train`
              ):
     "Train one stage of a profile into `root/profile/stage`. Raises `ValueError` for a model of another configuration or tokenizer, `FileNotFoundError` where a corpus is missing, and `KeyboardInterrupt` when it was told to stop."
-    p, folder = load_profile(profile), Path(root) / profile
+    p, folder = load_profile(profile), here(root) / profile
     tokenizer, about = load_tokenizer(p.tokenizer), p.stage(stage)
     check_config(p.config, tokenizer, f"model {p.model} of profile {profile}")
     if optimizer: about = replace(about, optimizer=optimizer)
