@@ -51,11 +51,11 @@ def _good(step, directory): return "none" if step is None else f"step {step} in 
 # %% ../nbs/08_loop.ipynb #b5701cb4
 @contextmanager
 def readable(checkpointer, step: int):
-    "Around reading a checkpoint: raises a `ValueError` that says which one is damaged, and what is left, for Orbax's many errors."
+    "Around reading a checkpoint: raises a `ValueError` that says which one cannot be read, and what is left, for Orbax's many errors."
     try: yield
     except (LookupError, AttributeError, TypeError, ValueError, OSError) as e:
         before = [c.step for c in checkpointer.checkpoints if c.step < step]
-        raise ValueError(f"{checkpointer.directory}/{step} is damaged ({type(e).__name__}: {(str(e).splitlines() or [''])[0][:200]}): remove that folder to go on from " + (f"step {before[-1]}" if before else "the beginning")) from e
+        raise ValueError(f"{checkpointer.directory}/{step} cannot be read ({type(e).__name__}: {(str(e).splitlines() or [''])[0][:200]}): if it is damaged, remove that folder to go on from " + (f"step {before[-1]}" if before else "the beginning")) from e
 
 def _restore(checkpointer, state, config):
     "The state of the latest checkpoint, laid out like `state`; raises `ValueError` where configuration or shapes differ, or the files are damaged."
