@@ -28,14 +28,14 @@ JOBS ?= $(if $(filter sample,$(PROFILE)),2,1)
 reproduce: $(STAMP) ## the figures of PROFILE, only what changed
 	$(BIN)/lvm-lite reproduce --profile $(PROFILE) --jobs $(JOBS)
 
-test: $(STAMP) ## every notebook and the tests of the repository, in two processes
+test: $(STAMP) ## every numbered notebook and the tests of the repository, in two processes
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
-tokenizer: $(STAMP) ## train the sample tokenizer anew into data/tokenizer: an hour
+tokenizer: $(STAMP) ## train the sample tokenizer into data/tokenizer (anew: without runs/sample/tokenizer): an hour, and the Llamas must follow
 	@mkdir -p figures/runs
 	$(BIN)/papermill nbs/train/tokenizer.ipynb figures/runs/tokenizer.ipynb -p train True
 
-train-sample: $(STAMP) ## train the sample Llamas anew into data/llama, which must not be there: three hours on two cores, and it goes on where it stopped
+train-sample: $(STAMP) ## train the sample Llamas into data/llama, which is removed first (git rm -r data/llama): hours on two cores, and it goes on where it stopped
 	@mkdir -p figures/runs
 	GLIBC_TUNABLES=glibc.malloc.hugetlb=1 $(BIN)/papermill nbs/train/llama.ipynb figures/runs/llama.ipynb -p train True
 
@@ -78,7 +78,7 @@ parity-7b: $(PEERS)/installed ## load the official 7B's shapes within 1.15 x the
 	PYTHONPATH='$(CURDIR)' LVM_7B=1 $(PEERS)/bin/python -m pytest tests/parity/test_checkpoints.py -s -k 7b
 
 BENCHES ?= tokenizer training decoding features
-bench: $(PEERS)/installed ## measure beside diffusers, transformers, torch-fidelity and cd-fvd, on a quiet machine; one: make bench BENCHES=decoding
+bench: $(PEERS)/installed ## measure beside diffusers, transformers, torch-fidelity and cd-fvd, on a quiet machine; one: make bench BENCHES=decoding. A GPU wants jax[cuda13] in .venv-parity first
 	@mkdir -p figures/runs
 	for b in $(BENCHES); do \
 		PATH='$(CURDIR)/$(PEERS)/bin':$$PATH PYTHONPATH='$(CURDIR)' papermill --kernel python3 nbs/bench/$$b.ipynb figures/runs/bench_$$b.ipynb -p measure True || exit 1; done
@@ -87,11 +87,11 @@ reader: $(STAMP) ## measure the corpus reader, on a quiet machine: minutes, and 
 	@mkdir -p figures/runs
 	$(BIN)/papermill --kernel python3 nbs/bench/corpus.ipynb figures/runs/bench_corpus.ipynb -p measure True
 
-results: $(STAMP) ## measure the sample model at 500 samples, the oracle and the floor at 500 and 2000: hours, and it goes on where it stopped
+results: reproduce ## measure the sample model at 500 samples, the oracle and the floor at 500 and 2000: hours, and it goes on where it stopped; with lvm-lite weights fetch inception i3d
 	@mkdir -p figures/runs
 	$(BIN)/papermill nbs/paper/results.ipynb figures/runs/results_measured.ipynb -p measure True
 
-claims: $(STAMP) ## try the paper's claims with three seeds: two hours on two cores, and it goes on where it stopped
+claims: $(STAMP) ## try the paper's claims with three seeds: two hours on two cores, and it goes on where it stopped; with lvm-lite weights fetch inception
 	@mkdir -p figures/runs
 	$(BIN)/papermill nbs/train/claims.ipynb figures/runs/claims.ipynb -p measure True
 

@@ -192,3 +192,12 @@ def test_a_stage_that_was_begun_from_other_weights_is_not_gone_on_with(tmp_path,
     go_on("0")
     with pytest.raises(ValueError, match="start: .* there, .* here"): go_on("1")
     assert json.loads((tmp_path / "sample/finetune/model/training.json").read_text())["start"] == weights_hash(tmp_path / "0")
+
+
+@pytest.mark.processes
+def test_the_budgets_are_of_this_step():
+    "Hours of compiling hold as long as the step that was compiled is the one of today."
+    cases = json.loads((here.parent / "figures/budgets.json").read_text())["numbers"]["cases"]
+    recorded, = {c["program"] for c in cases.values()}
+    if f"jax {jax.__version__} " not in recorded: pytest.skip(f"the budgets were compiled from {recorded}; jax {jax.__version__} may write the same step otherwise")
+    assert subprocess.run([sys.executable, here / "lowered.py"], capture_output=True, text=True, check=True).stdout.strip() == recorded, "the training step is another: make budgets compiles it anew, in hours"
