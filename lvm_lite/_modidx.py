@@ -589,6 +589,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'lvm_lite.reproduce.Step.__post_init__': ('reproduce.html#step.__post_init__', 'lvm_lite/reproduce.py'),
                                     'lvm_lite.reproduce._Plan': ('reproduce.html#_plan', 'lvm_lite/reproduce.py'),
                                     'lvm_lite.reproduce._Plan.__init__': ('reproduce.html#_plan.__init__', 'lvm_lite/reproduce.py'),
+                                    'lvm_lite.reproduce._Plan.code': ('reproduce.html#_plan.code', 'lvm_lite/reproduce.py'),
                                     'lvm_lite.reproduce._Plan.fingerprint': ('reproduce.html#_plan.fingerprint', 'lvm_lite/reproduce.py'),
                                     'lvm_lite.reproduce._Plan.lost': ('reproduce.html#_plan.lost', 'lvm_lite/reproduce.py'),
                                     'lvm_lite.reproduce._Plan.made': ('reproduce.html#_plan.made', 'lvm_lite/reproduce.py'),

@@ -8,7 +8,7 @@ __all__ = ['STEPS', 'Step', 'in_order', 'notebook_parameters', 'parse_value', 's
 
 # %% ../nbs/24_reproduce.ipynb #044b3a3e
 import ast, hashlib, json, re, shutil, subprocess, sys, time
-from contextlib import chdir, contextmanager, nullcontext
+from contextlib import chdir, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import cache, partial
 from importlib.util import find_spec
@@ -197,6 +197,7 @@ class _Plan:
         self.package = _package()
         self.loaded = load_profile(profile, root / "settings.ini")
         self.known = {} # path -> fingerprint: taken once, except of what a step made
+        self.codes = {} # step name -> what `code` gives
 
     def lost(self, step: Step) -> str:
         "What the step lacks at this profile, in words."
@@ -216,10 +217,21 @@ class _Plan:
         "The fingerprints of a step's outputs."
         return {str(p.relative_to(self.root)): self.fingerprint(p, afresh) for p in self.outputs(step)}
 
+    def code(self, step: Step) -> tuple[dict, bool, dict]: # digests by name; whether shipped files are read; a notebook's parameters
+        "The code that a step hangs on. Taken once: `reproduce` asks for all of it before it runs anything, since Python 3.11 parses wrongly while another thread does."
+        if step.name not in self.codes:
+            notebook = self.root / "nbs" / f"{step.notebook}.ipynb"
+            own = code_of(notebook) if step.notebook else f"from lvm_lite.{step.function.rsplit('.', 1)[0]} import {step.function.rsplit('.', 1)[1]}"
+            sources = {m: code_of(self.package / f"{m}.py") for m in modules_of(own, self.package)}
+            self.codes[step.name] = (dict(code=_code_digest(own), **{f"lvm_lite.{m}": _code_digest(source) for m, source in sources.items()}),
+                                     any("data_path(" in source for m, source in sources.items() if m != "settings"),  # whoever can find the shipped files may read any of them
+                                     {k: parse_value(v) for k, v in notebook_parameters(notebook).items()} if step.notebook else {})
+        return self.codes[step.name]
+
     def named(self, step: Step) -> dict:
         "What the directories that a notebook's parameters name hold: models by content, data sets by name, for they are large."
         own = self.parameters[step.name]
-        values = {k: parse_value(v) for k, v in notebook_parameters(self.root / "nbs" / f"{step.notebook}.ipynb").items()} | own
+        values = self.code(step)[2] | own
         folder = lambda name: self.root / str(values[name])
         found = {f"{name}={values[name]}": self.fingerprint(folder(name)) for name in ("model", "other", "longer") if values.get(name) and folder(name).is_dir()}
         if values.get("data") and ("data" in own or self.loaded.tokenizer != "sample"): # the sample world opens no data set unasked
@@ -228,19 +240,14 @@ class _Plan:
 
     def reads(self, step: Step) -> dict:
         "Everything that a step depends on, as fingerprints; compared with those of the last run."
-        if step.notebook: code = code_of(self.root / "nbs" / f"{step.notebook}.ipynb")
-        else: code = f"from lvm_lite.{step.function.rsplit('.', 1)[0]} import {step.function.rsplit('.', 1)[1]}"
-        sources = {m: code_of(self.package / f"{m}.py") for m in modules_of(code, self.package)}
-        reads = dict(code=_code_digest(code), parameters=repr(sorted(self.parameters[step.name].items())), profile=repr(self.loaded),
-                     **{f"lvm_lite.{m}": _code_digest(source) for m, source in sources.items()},
-                     **{path: f for i in step.inputs for path, f in self.made(self.steps[i]).items()})
+        code, reads_data, _ = self.code(step)
+        reads = code | dict(parameters=repr(sorted(self.parameters[step.name].items())), profile=repr(self.loaded), **{path: f for i in step.inputs for path, f in self.made(self.steps[i]).items()})
         reads |= {path: self.fingerprint(self.root / path) for path in step.reads}
         if self.loaded.tokenizer != "sample":
             reads["tokenizer"] = self.fingerprint(self.root / self.loaded.tokenizer)
             if step.notebook: reads |= {f"model of {s}": self.fingerprint(self.root / "runs" / self.profile / s / "model") for s in step.stages}
         if step.notebook: reads |= self.named(step)
-        # Whoever can find the shipped files may read any of them.
-        if any("data_path(" in source for m, source in sources.items() if m != "settings"): reads["data"] = self.fingerprint(data_path())
+        if reads_data: reads["data"] = self.fingerprint(data_path())
         return reads
 
 # %% ../nbs/24_reproduce.ipynb #f7219e20
@@ -298,7 +305,7 @@ def _begun(plan: _Plan, step: Step, reads: dict, force: bool):
 # %% ../nbs/24_reproduce.ipynb #fea34231
 def _tasks(plan: _Plan, left_out: dict, results: dict, force: bool):
     "The steps that are not left out, as doit's tasks; what happened goes into `results`, name -> (state, seconds, message)."
-    seen = {}  # what each step reads, or why that cannot be said: taken on the main thread alone, since Python 3.11 parses wrongly on two at a time
+    seen = {}  # what each step reads, or why that cannot be said
     def unchanged(step, task, values):
         try:
             seen[step.name] = reads = plan.reads(step)
@@ -392,6 +399,8 @@ def reproduce(profile: str = "sample",
     left_out = _left_out(plan)
     results = {name: (state, 0.0, why) for name, (state, why) in left_out.items() if state == "skipped"}
     for name, (_, _, why) in results.items(): print(f"{name:12} skipped: {why}", flush=True)
+    for step in steps:
+        with suppress(Exception): plan.code(step)  # said when it is the step's turn
     tasks = list(_tasks(plan, left_out, results, force))
     if jobs > 1: tasks.sort(key=lambda t: not any(t["name"] in s.inputs for s in steps)) # what others wait for first
     with chdir(root): code = _run_tasks(tasks, database, jobs)
