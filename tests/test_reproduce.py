@@ -64,6 +64,22 @@ with atomic_write("figures/slow.txt") as path:
     assert "{'quick': 'unchanged', 'slow': 'made'}" in out, out
 
 
+def test_nothing_is_parsed_while_steps_run(tmp_path, monkeypatch):
+    "Python 3.11 gives wrong answers where two threads parse, and a step's thread imports what it likes."
+    from lvm_lite import reproduce as runner
+    (tmp_path / "settings.ini").write_text("[sample]\n")
+    for name in "ab": write_notebook(tmp_path / f"nbs/paper/{name}.ipynb", "from lvm_lite import figures")
+    steps = [runner.Step(name, "", notebook=f"paper/{name}", outputs=(f"figures/{name}.txt",)) for name in "ab"]
+    monkeypatch.setattr(runner, "_run_notebook", lambda step, profile, parameters, root: (root / step.outputs[0]).write_text("done"))
+    run = runner._run_tasks
+    def watched(*arguments):
+        with monkeypatch.context() as m:
+            for parse in ("parse", "literal_eval"): m.setattr(f"ast.{parse}", lambda *_, **__: pytest.fail("parsed while steps run"))
+            return run(*arguments)
+    monkeypatch.setattr(runner, "_run_tasks", watched)
+    assert {name: state for name, (state, *_) in runner.reproduce("sample", root=tmp_path, steps=steps, jobs=2).items()} == dict(a="made", b="made")
+
+
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_a_file_that_cannot_be_read_fails_its_step_alone(tmp_path, jobs):
     from lvm_lite.reproduce import Step, reproduce
