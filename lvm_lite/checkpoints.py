@@ -90,6 +90,7 @@ def half_split(w,         # (out, in), the matrix of q or k
 
 # %% ../nbs/17_checkpoints.ipynb #f4d82c0b
 def _write_model(model: Llama, path: Path, dtype, shard_bytes: float):
+    dtype = float_dtype(dtype)
     def tensor(name, module, attribute, layer):
         array = getattr(module, attribute)[...]
         array = collect(array if layer is None else array[layer], host=True).astype(dtype)
@@ -118,7 +119,6 @@ def save_model(model: Llama, directory: str | Path,
                trained: dict | None = None, # what `training_note` says of its training
               ):
     "Write `config.json` and safetensors so that `transformers.LlamaForCausalLM.from_pretrained` reads them. The directory appears whole or not at all. An earlier one is replaced; anything else there raises `ValueError`."
-    dtype = float_dtype(dtype)
     check_replaceable(directory, _WRITTEN, *_LLAMA)
     with atomic_write(directory) as path:
         path.mkdir()

@@ -427,8 +427,9 @@ def evaluate(protocol: str | Protocol,          # a name of `PROTOCOLS`, or one 
     if not 0 < batch_size <= SHARD: raise ValueError(f"batch_size is 1 to {SHARD}, the samples of a shard, not {batch_size}")
     if not 0 <= rank < ranks: raise ValueError(f"rank {rank} of {ranks} hosts: they count from 0 to {ranks - 1}")
     if ranks > 1 and out is None: raise ValueError(f"{ranks} hosts share their shards in one folder: name it by out")
-    size, N, video = tokenizer.config.resolution, tokenizer.config.tokens_per_image, as_task(p.task).unit == "video"
-    if video and not is_frames(as_task(p.task)): raise ValueError(f"{p.name}: a protocol asks for the answer of a pair, or for the frames to come, and not for frames of {as_task(p.task).output} from others")
+    task, size, N = as_task(p.task), tokenizer.config.resolution, tokenizer.config.tokens_per_image
+    video = task.unit == "video"
+    if video and not is_frames(task): raise ValueError(f"{p.name}: a protocol asks for the answer of a pair, or for the frames to come, and not for frames of {task.output} from others")
     if model is not None:
         check_pair(model, tokenizer)
         shown, asked = (p.given, p.frames - p.given) if video else (3, 1)
@@ -445,7 +446,7 @@ def evaluate(protocol: str | Protocol,          # a name of `PROTOCOLS`, or one 
         first = None if p.data == "sample" else fingerprint(queries)  # what the data lack is said before the folder is taken
         pair_file = folder / "pair.safetensors"
         if not video and training is None and not pair_file.exists(): raise FileNotFoundError(f"{p.name} is asked with a pair from training, and there is no training split below {data}")
-        _claim(folder, dict(protocol=asdict(replace(p, task=as_task(p.task).name, metrics=(), fvd=(), video_is="")), source=queries.name, items=len(queries), names_and_first_item=first,
+        _claim(folder, dict(protocol=asdict(replace(p, task=task.name, metrics=(), fvd=(), video_is="")), source=queries.name, items=len(queries), names_and_first_item=first,
                             tokenizer=tokenizer_hash(tokenizer), model=model_digest(model) if model is not None else None, batch_size=batch_size))
         pair = None if video else kept_pair(p, training, pair_file)  # only now, so that no other run's folder gets one
         served = model if model is None or isinstance(model, Served) else serve(model)  # once, and not for each batch

@@ -21,7 +21,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
 
 from .files import has_keys, read_metadata, read_pickle, read_safetensors, read_torch, sha256, write_safetensors
 from .settings import lookup
-from .tasks import check_unit
+from .tasks import as_array, check_unit
 
 # %% ../nbs/09_features.ipynb #3336bd7e
 class Unit(nnx.Module):
@@ -226,8 +226,7 @@ def as_bytes(images, axes: int = 4, # 4 for (N, H, W, 3), 5 for clips (N, T, H, 
             ) -> np.ndarray:
     "Pictures or clips as uint8; a `ValueError` says what else they are."
     what, shape = ("pictures", "(N, H, W, 3)") if axes == 4 else ("clips", "(N, T, H, W, 3)")
-    try: x = np.asarray(images)
-    except ValueError: raise ValueError(f"{what} of several sizes: resize them to one first, or pass them one by one") from None
+    x = as_array(images, what)
     if x.ndim != axes or x.shape[-1] != 3 or 0 in x.shape[1:]: raise ValueError(f"{what} have shape {shape}, not {x.shape}")
     if x.dtype == np.uint8: return x
     return np.rint(check_unit(x, what).astype(np.float32) * 255).astype(np.uint8)

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PALETTE', 'ADE20K_USUAL', 'CITYSCAPES', 'PALETTES', 'OBJECTS', 'BONE_COLOURS', 'GREY', 'DEPTH_CODES', 'VIEWS', 'View',
-           'KINDS', 'TASKS', 'TABLE3', 'TABLE4', 'palette', 'draw_palette', 'check_unit', 'as_unit', 'as_pixels',
-           'nearest_colour', 'decode_palette', 'painter_palette', 'known', 'view_image', 'view_pair',
+           'KINDS', 'TASKS', 'TABLE3', 'TABLE4', 'palette', 'draw_palette', 'as_array', 'check_unit', 'as_unit',
+           'as_pixels', 'nearest_colour', 'decode_palette', 'painter_palette', 'known', 'view_image', 'view_pair',
            'view_segmentation', 'view_instances', 'view_panoptic', 'view_boxes', 'view_skeleton', 'grey', 'view_grey',
            'draw_depth', 'decode_depth', 'view_depth', 'edges', 'view_edges', 'hole', 'view_masked', 'view_noisy',
            'view_dark', 'view_styled', 'annotated', 'as_view', 'Task', 'as_task', 'world_level', 'draw_pair',
@@ -47,6 +47,11 @@ def draw_palette(classes: np.ndarray,             # (..., H, W) ints
     return colours[classes]
 
 # %% ../nbs/02_tasks.ipynb #d0292d30
+def as_array(images, what: str = "images") -> np.ndarray:
+    "Images as one array; a `ValueError` where they are of several sizes."
+    try: return np.asarray(images)
+    except ValueError: raise ValueError(f"{what} of several sizes: resize them to one first, or pass them one by one") from None
+
 def check_unit(x: np.ndarray, what: str = "images") -> np.ndarray:
     "Floats in [0, 1], bfloat16 as float32; what rounding left 1e-5 outside is clipped. A `ValueError` says what else they are, and what to do."
     if x.dtype.name == "bfloat16": x = x.astype(np.float32)

@@ -21,7 +21,7 @@ from jax.sharding import NamedSharding, PartitionSpec as P
 
 from .files import atomic_write, check_replaceable, float_dtype, read_json, read_weights, write_safetensors
 from .settings import ModelConfig, at_least_one, data_path
-from .tasks import check_unit
+from .tasks import as_array, check_unit
 
 # %% ../nbs/10_tokenizer.ipynb #2186d7c8
 @dataclass(frozen=True)
@@ -210,8 +210,7 @@ def check_images(images, # (B, H, W, 3) uint8 or float in [0, 1]; (B, H, W, 1) i
                 ) -> np.ndarray:
     "The pictures as (B, size, size, 3), uint8 or float32; a `ValueError` says what else they are and what to do."
     if isinstance(images, (str, Path)): raise ValueError(f"pictures are wanted, not the name of a file: read {images} first (readers.read_image)")
-    try: x = np.asarray(images)
-    except ValueError: raise ValueError("pictures of several sizes: resize them to one first, or pass them one by one") from None
+    x = as_array(images, "pictures")
     if x.ndim == 3 and x.shape[-1] in (1, 3, 4): raise ValueError(f"one picture of shape {x.shape}: a batch is wanted, pass images[None]")
     if x.ndim == 3: raise ValueError(f"pictures of shape {x.shape} have no channel axis: pass images[..., None] if they are a batch of grey ones")
     if x.ndim != 4: raise ValueError(f"pictures of shape {x.shape}: (batch, height, width, 3) is wanted")

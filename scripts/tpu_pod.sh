@@ -54,7 +54,7 @@ on_all() { do_it gcloud compute tpus tpu-vm ssh "$name" "${where[@]}" --worker=a
 state() { # of the request: ACTIVE, WAITING_FOR_RESOURCES, PROVISIONING, SUSPENDED, FAILED, …; nothing where there is none. A gcloud that cannot say is asked again: no answer is no preemption.
   local said errors
   while :; do
-    if said=$({ gcloud compute tpus queued-resources describe "$name" "${where[@]}" --format='value(state.state)'; } 2>"$archive.errors"); then printf %s "$said"; return; fi
+    if said=$(gcloud compute tpus queued-resources describe "$name" "${where[@]}" --format='value(state.state)' 2>"$archive.errors"); then printf %s "$said"; return; fi
     errors=$(<"$archive.errors")
     [[ ${errors,,} != *not_found* && ${errors,,} != *"not found"* ]] || return 0
     echo "tpu_pod: the request's state is not known: ${errors##*$'\n'}" >&2

@@ -72,7 +72,8 @@ def frames() -> str:
     rows = json.loads((root / "figures/results_scale.json").read_text(encoding="utf-8"))["numbers"]["rows"]
     own = next(r for r in rows if (r["model"], r["name"], r["metric"]) == ("shipped", "sample-frames", "FVD"))
     copied = next(r["value"] for r in rows if r["name"] == "sample-frames" and r["metric"] == "FVD of the last frame repeated")
-    return f"| eleven frames after five, FVD (lower is better; copied: the last frame) | {own['value']:.0f} | - | {own['oracle']:.0f} | {copied:.0f} |\n"
+    def show(value): return "-" if value is None else f"{value:.0f}"  # without I3D there is none
+    return f"| eleven frames after five, FVD (lower is better; copied: the last frame) | {show(own['value'])} | - | {show(own['oracle'])} | {show(copied)} |\n"
 
 
 def update_index():
