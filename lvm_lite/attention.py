@@ -104,7 +104,8 @@ def _backward(query_chunk: int, key_chunk: int, residuals, d_out):
 
 # %% ../nbs/14_attention.ipynb #c4a10e02
 def choose_chunks(length: int) -> tuple[int, int]:
-    "Queries, and as many keys, at a time that a sequence's blocks should have: 256; on a CPU, as measured on two cores, an eighth of the length between 256 and 512."
+    """Queries, and as many keys, at a time that a sequence's blocks should have: 256;
+    on a CPU, as measured on two cores, an eighth of the length between 256 and 512."""
     return (min(max(length // 8, 256), 512) if on_cpu() else 256,) * 2
 
 # %% ../nbs/14_attention.ipynb #217bda67
@@ -143,8 +144,11 @@ def _splash(q, k, v, interpret: bool = False):
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as kernel, splash_attention_mask as masks
     B, T, H, D = q.shape
     block = next(b for b in (512, 256, 128) if T % b == 0)
-    sizes = kernel.BlockSizes(**{n: block for n in ("block_q", "block_kv", "block_kv_compute", "block_q_dkv", "block_kv_dkv", "block_kv_dkv_compute", "block_q_dq", "block_kv_dq")})
-    run = kernel.make_splash_mha_single_device(masks.MultiHeadMask([masks.CausalMask((T, T))] * H), block_sizes=sizes, residual_checkpoint_name="attention", interpret=interpret)
+    sizes = kernel.BlockSizes(**{n: block for n in ("block_q", "block_kv", "block_kv_compute",
+                                                    "block_q_dkv", "block_kv_dkv", "block_kv_dkv_compute",
+                                                    "block_q_dq", "block_kv_dq")})
+    run = kernel.make_splash_mha_single_device(masks.MultiHeadMask([masks.CausalMask((T, T))] * H), block_sizes=sizes,
+                                               residual_checkpoint_name="attention", interpret=interpret)
     heads_first = lambda x: x.swapaxes(1, 2)
     return heads_first(jax.vmap(run)(*map(heads_first, (q * D**-0.5, k, v))))
 
@@ -165,7 +169,8 @@ def choose_backend(device,       # of `jax.devices()`
         if capability < 8: return "blockwise", f"{kind} has compute capability {capability}, cuDNN's kernel needs 8.0"
         if not half: return "blockwise", f"cuDNN's kernel works in 16 bits, not in {jnp.dtype(dtype)}"
         if head_dim > 256: return "blockwise", f"cuDNN's kernel has heads of at most 256, not {head_dim}"
-        return "cudnn", f"{kind} has compute capability {capability}" + (f"; head dim {head_dim} is padded to {head_dim + -head_dim % 8}" if head_dim % 8 else "")
+        return "cudnn", (f"{kind} has compute capability {capability}"
+                         + (f"; head dim {head_dim} is padded to {head_dim + -head_dim % 8}" if head_dim % 8 else ""))
     if device.platform == "tpu":
         if "v2" in kind or "v3" in kind: return "blockwise", f"the compiler for {kind} refuses splash in bfloat16"
         if length % 128: return "blockwise", f"splash wants lengths in multiples of 128, not {length}"
@@ -193,15 +198,19 @@ def attention(q, # (B, T, H, D)
               key_chunk: int | None = None,   # keys at a time
               backend: str | None = None, # one of `BACKENDS`; None takes that of `choose_backend` for the default device
              ):
-    "Causal attention, exact for any length and any chunks, on any mesh. Returns `(B, T, H, D)` in `v`'s dtype. Raises `ValueError` for shapes that differ, chunks below 1, and a backend that is unknown or cannot do it here."
+    """Causal attention, exact for any length and any chunks, on any mesh. Returns `(B, T, H, D)` in `v`'s dtype.
+    Raises `ValueError` for shapes that differ, chunks below 1, and a backend that is unknown or cannot do it here."""
     if not q.shape == k.shape == v.shape: raise ValueError(f"queries {q.shape}, keys {k.shape} and values {v.shape} differ in shape")
-    if any(chunk is not None and chunk < 1 for chunk in (query_chunk, key_chunk)): raise ValueError(f"chunks must be at least 1, not {query_chunk} and {key_chunk}")
+    if any(chunk is not None and chunk < 1 for chunk in (query_chunk, key_chunk)):
+        raise ValueError(f"chunks must be at least 1, not {query_chunk} and {key_chunk}")
     if backend not in (None, *BACKENDS): raise ValueError(f"unknown attention backend {backend!r}; known: {', '.join(BACKENDS)}")
     device, seq = jax.devices()[0], axis_size("seq")
     backend = backend or choose_backend(device, v.dtype, q.shape[1], q.shape[3], seq)[0]
     if seq > 1 and backend != "blockwise": raise ValueError(f"{backend} does not know a sequence that lies on {seq} devices; use blockwise")
     elsewhere = {"cudnn": device.platform != "gpu", "splash": device.platform == "gpu"}  # a CPU interprets splash
-    if elsewhere.get(backend): raise ValueError(f"attention {backend!r} is for {'GPUs' if backend == 'cudnn' else 'TPUs'}, and this is a {device.device_kind}: leave it out, or take 'blockwise'")
+    if elsewhere.get(backend):
+        raise ValueError(f"attention {backend!r} is for {'GPUs' if backend == 'cudnn' else 'TPUs'}, and this is a {device.device_kind}: "
+                         "leave it out, or take 'blockwise'")
     if backend == "splash" and q.shape[1] % 128: raise ValueError(f"splash wants lengths in multiples of 128, not {q.shape[1]}; use blockwise")
     blockwise = partial(blockwise_attention, query_chunk=query_chunk, key_chunk=key_chunk)
     attend = (partial(_along_seq, blockwise, seq) if seq > 1 else blockwise if backend == "blockwise" else _cudnn if backend == "cudnn"

@@ -20,7 +20,8 @@ import numpy as np
 import yaml
 from flax import nnx
 
-from .files import atomic_write, check_replaceable, float_dtype, has_keys, here, open_safetensors, read_json, read_weights, rows_have_keys, write_safetensors
+from .files import (atomic_write, check_replaceable, float_dtype, has_keys, here, open_safetensors, read_json, read_weights,
+                            rows_have_keys, write_safetensors)
 from .loop import read_log, readable
 from .mesh import collect, global_array, layout
 from .model import Llama, abstract_model, block_weights, count_parameters
@@ -28,7 +29,8 @@ from .settings import ModelConfig, data_path
 
 # %% ../nbs/17_checkpoints.ipynb #f96b4a61
 _CONFIG = dict(vocab_size="vocab_size", hidden_size="hidden_dim", intermediate_size="mlp_dim", num_attention_heads="heads", num_hidden_layers="layers",
-               max_position_embeddings="context", rope_theta="rope_theta", rms_norm_eps="norm_eps", codebook_size="codebook_size", tokens_per_image="tokens_per_image")
+               max_position_embeddings="context", rope_theta="rope_theta", rms_norm_eps="norm_eps",
+               codebook_size="codebook_size", tokens_per_image="tokens_per_image")
 
 def config_to_json(config: ModelConfig, dtype="float32") -> dict:
     "The `config.json` that `transformers.LlamaForCausalLM` reads."
@@ -40,13 +42,16 @@ def config_to_json(config: ModelConfig, dtype="float32") -> dict:
 _LVM = 8292  # LVM's vocabulary: 8192 codes and 100 special ids
 
 def config_from_json(j: dict, source: str = "config.json") -> ModelConfig:
-    "The sizes in a `config.json`; raises a `ValueError` for another architecture or vocabulary, sizes that make no model, or a variant of Llama that this code is not."
+    """The sizes in a `config.json`; raises a `ValueError` for another architecture or vocabulary, sizes that make no model, or a variant of Llama that
+    this code is not."""
     if j.get("model_type") != "llama": raise ValueError(f"{source}: model_type is {j.get('model_type')!r}, not 'llama'")
     rope = j.get("rope_parameters") or {}
     j = dict(rope_theta=rope.get("rope_theta", 1e4)) | j
-    wanted = dict(hidden_act="silu", num_key_value_heads=j.get("num_attention_heads"), tie_word_embeddings=False, attention_bias=False, mlp_bias=False, rope_scaling=None)
+    wanted = dict(hidden_act="silu", num_key_value_heads=j.get("num_attention_heads"),
+                  tie_word_embeddings=False, attention_bias=False, mlp_bias=False, rope_scaling=None)
     wrong = [f"{k} = {j[k]!r} (this model has {v!r})" for k, v in wanted.items() if j.get(k, v) != v]
-    wrong += [f"{k} = {j[k]!r} (a number above 0 is wanted)" for k in ("rope_theta", "rms_norm_eps") if k in j and not (isinstance(j[k], (int, float)) and j[k] > 0)]
+    wrong += [f"{k} = {j[k]!r} (a number above 0 is wanted)" for k in ("rope_theta", "rms_norm_eps")
+              if k in j and not (isinstance(j[k], (int, float)) and j[k] > 0)]
     if rope.get("rope_type", "default") != "default": wrong.append(f"rope_type = {rope['rope_type']!r} (this model has 'default')")
     missing = [k for k in list(_CONFIG)[:6] if k not in j]
     if wrong or missing: raise ValueError(f"{source} is not of this architecture: {'; '.join(wrong + [f'{k} is missing' for k in missing])}")
@@ -57,7 +62,8 @@ def config_from_json(j: dict, source: str = "config.json") -> ModelConfig:
     except ValueError as e: raise ValueError(f"{source}: {e}") from None
 
 def read_config(directory: Path) -> ModelConfig:
-    "The sizes of the model in a directory. Raises `FileNotFoundError` without its config.json, and `ValueError` as `files.read_json` and `config_from_json` do."
+    """The sizes of the model in a directory. Raises `FileNotFoundError` without its config.json, and `ValueError` as `files.read_json` and
+    `config_from_json` do."""
     path = directory / "config.json"
     if not path.exists(): raise FileNotFoundError(f"{directory} has no config.json: it is no model directory")
     return config_from_json(read_json(path), str(path))
@@ -104,7 +110,8 @@ def _write_model(model: Llama, path: Path, dtype, shard_bytes: float):
     places = _places(model)
     for file, shard in zip(names, shards): write_safetensors(path / file, {name: tensor(name, *places[name]) for name in shard}, {"format": "pt"})
     if len(shards) > 1:
-        index = dict(metadata=dict(total_size=count_parameters(model) * np.dtype(dtype).itemsize), weight_map={name: file for file, shard in zip(names, shards) for name in shard})
+        index = dict(metadata=dict(total_size=count_parameters(model) * np.dtype(dtype).itemsize),
+                     weight_map={name: file for file, shard in zip(names, shards) for name in shard})
         (path / "model.safetensors.index.json").write_text(json.dumps(index, indent=1) + "\n")
     (path / "config.json").write_text(json.dumps(config_to_json(model.config, np.dtype(dtype).name), indent=1) + "\n")
 
@@ -118,7 +125,8 @@ def save_model(model: Llama, directory: str | Path,
                shard_bytes: float = 5e9,  # of a file, at most
                trained: dict | None = None, # what `training_note` says of its training
               ):
-    "Write `config.json` and safetensors so that `transformers.LlamaForCausalLM.from_pretrained` reads them. The directory appears whole or not at all. An earlier one is replaced; anything else there raises `ValueError`."
+    """Write `config.json` and safetensors so that `transformers.LlamaForCausalLM.from_pretrained` reads them. The directory appears whole or not at all.
+    An earlier one is replaced; anything else there raises `ValueError`."""
     check_replaceable(directory, _WRITTEN, *_LLAMA)
     with atomic_write(directory) as path:
         path.mkdir()
@@ -134,15 +142,19 @@ def _hub(): # huggingface_hub, or what to do without it
 SHIPPED = ("sample", "sample-small", "sample-long") # in data/llama: the best of 16 images, a smaller one, and the best's continuation to 64 frames
 
 def model_directory(source: str | Path) -> Path:
-    "Where a model lies: one that ships, a directory, or a repository on the Hub, which is fetched. Raises `ValueError` where the Hub asks for consent, `FileNotFoundError` where there is no such model."
+    """Where a model lies: one that ships, a directory, or a repository on the Hub, which is fetched.
+    Raises `ValueError` where the Hub asks for consent, `FileNotFoundError` where there is no such model."""
     if str(source) in SHIPPED: return data_path("llama", str(source))
     path = Path(source)
     if path.exists(): return path
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)): raise FileNotFoundError(f"{source}: no such directory; what ships is {', '.join(SHIPPED)}")
     try: return Path(_hub().snapshot_download(str(source), allow_patterns=["*.json", "*.safetensors", "*.bin", "*.md", "tokenizer/*"]))
     except Exception as e: # the library has a dozen of them, and the network more
-        if "gated" in type(e).__name__.lower(): raise ValueError(f"{source} asks for consent: read and accept its terms at https://huggingface.co/{source}, then say who you are by `hf auth login`") from None
-        raise FileNotFoundError(f"there is no directory {source}, and the Hub does not give a model of that name ({type(e).__name__}): {str(e).splitlines()[0]}") from None
+        if "gated" in type(e).__name__.lower():
+            raise ValueError(f"{source} asks for consent: read and accept its terms at https://huggingface.co/{source}, "
+                             "then say who you are by `hf auth login`") from None
+        raise FileNotFoundError(f"there is no directory {source}, and the Hub does not give a model of that name "
+                                f"({type(e).__name__}): {str(e).splitlines()[0]}") from None
 
 # %% ../nbs/17_checkpoints.ipynb #8dccff5b
 def consent(directory: Path) -> str | None:
@@ -150,12 +162,14 @@ def consent(directory: Path) -> str | None:
     card = Path(directory) / "README.md"
     found = re.match(r"---\n(.*?)\n---\n", card.read_text(encoding="utf-8"), re.S) if card.exists() else None
     try: asked = found and (yaml.safe_load(found[1]) or {}).get("extra_gated_prompt")
-    except (yaml.YAMLError, AttributeError) as e: raise ValueError(f"{card}: what stands between its --- lines is no YAML ({e}), so that a condition may be missed") from None
+    except (yaml.YAMLError, AttributeError) as e:
+        raise ValueError(f"{card}: what stands between its --- lines is no YAML ({e}), so that a condition may be missed") from None
     return str(asked).strip() if asked else None
 
 def _check_consent(directory: Path, accept: bool):
     if not accept and (text := consent(directory)):
-        raise ValueError(f"{directory} is given under a condition, in its README.md:\n  {text}\nIf you accept it, say so: load_model(…, accept=True), or --accept on the command line")
+        raise ValueError(f"{directory} is given under a condition, in its README.md:\n  {text}\n"
+                         "If you accept it, say so: load_model(…, accept=True), or --accept on the command line")
 
 # %% ../nbs/17_checkpoints.ipynb #4b39658f
 def _weight_files(directory: Path) -> list[Path]:
@@ -164,7 +178,8 @@ def _weight_files(directory: Path) -> list[Path]:
         index = directory / f"{stem}.index.json"
         if index.exists():
             files = [directory / f for f in sorted(set(has_keys(read_json(index, "weight_map")["weight_map"], f"{index}: weight_map").values()))]
-            if lost := [f.name for f in files if not f.exists()]: raise FileNotFoundError(f"{directory} lacks the shards {', '.join(lost)} that its index names")
+            if lost := [f.name for f in files if not f.exists()]:
+                raise FileNotFoundError(f"{directory} lacks the shards {', '.join(lost)} that its index names")
             return files
     raise FileNotFoundError(f"{directory} has no model.safetensors and no pytorch_model.bin")
 
@@ -208,14 +223,14 @@ def load_model(source: str | Path = "sample", # a name of `SHIPPED`, a directory
                interleaved: bool = False,     # q and k have the rows of LVM's own code, and not Hugging Face's
                accept: bool = False,          # the condition in the model's card
               ) -> Llama:
-    """The Llama in a Hugging Face directory, or one that ships, on the mesh that is set.
-
-    Raises `FileNotFoundError` for files that are not there, and `ValueError` for another architecture or vocabulary, a condition that was not accepted, or missing, extra or misshapen tensors, all named at once."""
+    """The Llama in a Hugging Face directory, or one that ships, on the mesh that is set. Raises `FileNotFoundError` for files that are not there, and
+    `ValueError` for another architecture or vocabulary, a condition that was not accepted, or missing, extra or misshapen tensors, all named at once."""
     directory, dtype = model_directory(source), float_dtype(dtype)
     config = read_config(directory)
     _check_consent(directory, accept)
     model, files = abstract_model(config), _weight_files(directory)
-    if problems := _problems(model, files): raise ValueError(f"{directory} does not hold this model: {'; '.join(problems[:20])}{' …' if len(problems) > 20 else ''}")
+    if problems := _problems(model, files):
+        raise ValueError(f"{directory} does not hold this model: {'; '.join(problems[:20])}{' …' if len(problems) > 20 else ''}")
     places, axes, arrays = _places(model), _axes(config), {}
     for file in files:
         for name, tensor in _tensors(file):
@@ -272,8 +287,11 @@ def model_card(config: ModelConfig,
     if condition: head |= dict(extra_gated_prompt=condition)
     numbers = {name: getattr(config, name) for name in ("hidden_dim", "mlp_dim", "layers", "heads", "context", "tokens_per_image", "codebook_size")}
     body = _CARD.format(title=title, millions=count_parameters(abstract_model(config)) / 1e6, special=config.vocab_size - config.codebook_size,
-                        data=f"As the training run recorded it:\n\n{data}" if data else "Not recorded with this model.", tokenizer='DIRECTORY + "/tokenizer"' if tokenizer else "TOKENIZER",
-                        elsewhere="" if tokenizer else " The tokenizer is not here: TOKENIZER is the one that the data below name, `\"sample\"` where it is the package's own.", **numbers)
+                        data=f"As the training run recorded it:\n\n{data}" if data else "Not recorded with this model.",
+                        tokenizer='DIRECTORY + "/tokenizer"' if tokenizer else "TOKENIZER",
+                        elsewhere="" if tokenizer else (" The tokenizer is not here: TOKENIZER is the one that the data below name, "
+                                                        "`\"sample\"` where it is the package's own."),
+                        **numbers)
     return "---\n" + "".join(f"{k}: {json.dumps(v)}\n" for k, v in head.items()) + "---\n" + body
 
 # %% ../nbs/17_checkpoints.ipynb #41711149
@@ -281,7 +299,8 @@ def read_checkpoint(directory: str | Path,   # of a run: it has `checkpoints`
                     step: int | None = None, # the last by default
                     dtype=jnp.float32,
                    ) -> tuple[Llama, dict, int]: # the model, the configuration of the run, the step
-    "The model of a training checkpoint, on the mesh that is set. Raises `FileNotFoundError` that names the steps that there are, and `ValueError` for one that is damaged."
+    """The model of a training checkpoint, on the mesh that is set. Raises `FileNotFoundError` that names the steps that there are, and `ValueError`
+    for one that is damaged."""
     from orbax.checkpoint import v1 as ocp
     path = here(directory).absolute() / "checkpoints"
     if not path.is_dir(): raise FileNotFoundError(f"{directory} has no checkpoints: it is no directory of a training run")
@@ -296,7 +315,10 @@ def read_checkpoint(directory: str | Path,   # of a run: it has `checkpoints`
         names = [jax.tree_util.keystr(p, simple=True, separator=".") for p, _ in leaves]
         context = ocp.Context()
         context.pytree.loading.partial_load = True
-        with readable(saved, step), context: found = saved.load_checkpointables(step, dict(state={name: jax.ShapeDtypeStruct(x.shape, dtype, sharding=_sharding(name, model.config)) for name, (_, x) in zip(names, leaves)}))["state"]
+        with readable(saved, step), context:
+            found = saved.load_checkpointables(step, dict(state={
+                name: jax.ShapeDtypeStruct(x.shape, dtype, sharding=_sharding(name, model.config))
+                for name, (_, x) in zip(names, leaves)}))["state"]
         return jax.tree.unflatten(tree, [found[name] for name in names])["model"], trained, step
 
 def _sharding(name, config):
@@ -323,12 +345,15 @@ def check_codes(trained: dict, tokenizer, source: str | Path):
     "Raises a `ValueError` if the training that was noted of `source` had the codes of another tokenizer."
     from lvm_lite.tokenizer import tokenizer_hash
     theirs, own = trained.get("tokenizer"), tokenizer_hash(tokenizer)
-    if theirs not in (None, own): raise ValueError(f"{source} was trained on the codes of tokenizer {theirs[:12]}, and this one is {own[:12]}: give the one that belongs to it")
+    if theirs not in (None, own):
+        raise ValueError(f"{source} was trained on the codes of tokenizer {theirs[:12]}, and this one is {own[:12]}: "
+                         "give the one that belongs to it")
 
 def check_pair(model, tokenizer,
                source: str | Path = "", # what `load_model` took; where it notes the tokenizer of its training, that must be this one
               ):
-    "Raises a `ValueError` if model and tokenizer do not share codebook and tokens an image, the model was trained on the codes of another, or one of them is but a name."
+    """Raises a `ValueError` if model and tokenizer do not share codebook and tokens an image, the model was trained on the codes of another, or one of
+    them is but a name."""
     from lvm_lite.tokenizer import check_config
     for what, given in (("model", model), ("tokenizer", tokenizer)):
         if isinstance(given, (str, Path)): raise ValueError(f"a {what} is wanted, and not its name {str(given)!r}: load it by load_{what}")
@@ -344,18 +369,25 @@ def export(run: str | Path,             # the directory of a training run, or of
            condition: str | None = None, # what whoever loads the model has to accept
            accept: bool = False,        # the condition in the card of a model
           ) -> Path:
-    "Write a directory that stands alone: model, tokenizer, what trained it, and a card. Raises `ValueError` for a tokenizer that the model was not trained with, a condition that was not accepted, a file in place of the tokenizer's directory, a step of what is no run, and a directory that holds something else."
+    """Write a directory that stands alone: model, tokenizer, what trained it, and a card. Raises `ValueError` for a tokenizer that the model was not
+    trained with, a condition that was not accepted, a file in place of the tokenizer's directory, a step of what is no run, and a directory that holds
+    something else."""
     from lvm_lite.tokenizer import check_config, load_tokenizer
     target, source = Path(directory).resolve(), Path(run).resolve()
-    if source.exists() and (target == source or target in source.parents): raise ValueError(f"{directory} is or holds {run}, which is exported: name another directory")
+    if source.exists() and (target == source or target in source.parents):
+        raise ValueError(f"{directory} is or holds {run}, which is exported: name another directory")
     check_replaceable(target, (*_WRITTEN, "README.md", "tokenizer"), *_LLAMA)
     tokenizer_directory = None if tokenizer is None else data_path("tokenizer") if str(tokenizer) == "sample" else Path(tokenizer)
-    if tokenizer_directory and tokenizer_directory.is_file(): raise ValueError(f"{tokenizer} is a file: name the directory of the tokenizer, with its weights and config.json, which goes along as a whole")
+    if tokenizer_directory and tokenizer_directory.is_file():
+        raise ValueError(f"{tokenizer} is a file: name the directory of the tokenizer, "
+                         "with its weights and config.json, which goes along as a whole")
     if (Path(run) / "checkpoints").exists():
         model, trained, step = read_checkpoint(run, step)
         trained = training_note(trained, run, step)
     else:
-        if step is not None: raise ValueError(f"{run} has no checkpoints, and step {step} is asked for: name the directory of the training run, or leave the step out to export the model that is there")
+        if step is not None:
+            raise ValueError(f"{run} has no checkpoints, and step {step} is asked for: "
+                             "name the directory of the training run, or leave the step out to export the model that is there")
         there = model_directory(run)
         model, condition = load_model(there, accept=accept), condition or consent(there)  # a condition travels along
         trained = noted_training(there)  # a note already
@@ -368,7 +400,8 @@ def export(run: str | Path,             # the directory of a training run, or of
         _write_model(model, path, dtype, 5e9)
         if tokenizer is not None: shutil.copytree(tokenizer_directory, path / "tokenizer", ignore=shutil.ignore_patterns("__pycache__"))
         if trained: _write_note(trained, path)
-        (path / "README.md").write_text(model_card(model.config, trained, title or f"LVM-Lite, {Path(run).name}", condition, tokenizer is not None), encoding="utf-8")
+        (path / "README.md").write_text(
+            model_card(model.config, trained, title or f"LVM-Lite, {Path(run).name}", condition, tokenizer is not None), encoding="utf-8")
     return Path(directory)
 
 # %% ../nbs/17_checkpoints.ipynb #a1fe663b
@@ -376,7 +409,8 @@ def push(directory: str | Path, # an exported model
          repository: str,       # "owner/name" on the Hub
          private: bool = True,
         ) -> str:               # its address
-    "Upload a model, its tokenizer and its card to the Hub, as whoever `hf auth login` said. Raises `FileNotFoundError` for a directory that `export` did not make."
+    """Upload a model, its tokenizer and its card to the Hub, as whoever `hf auth login` said.
+    Raises `FileNotFoundError` for a directory that `export` did not make."""
     for name in ("config.json", "README.md"):
         if not (Path(directory) / name).exists(): raise FileNotFoundError(f"{directory} has no {name}: make it by lvm-lite export")
     api = _hub().HfApi()

@@ -34,7 +34,8 @@ def seed(text: str) -> int:
     if not 0 <= (n := int(text)) < 2**32: raise argparse.ArgumentTypeError(f"must be 0 to {2**32 - 1}, not {n}")
     return n
 
-JSON, DRY = argument("--json", action="store_true", help="print the result as JSON"), argument("--dry-run", action="store_true", help="say what would be done, and stop")
+JSON, DRY = (argument("--json", action="store_true", help="print the result as JSON"),
+             argument("--dry-run", action="store_true", help="say what would be done, and stop"))
 DTYPE = argument("--dtype", choices=("float32", "bfloat16", "float16"), help="of weights and cache; by default bfloat16 where the device has it, else float32")
 ACCEPT = argument("--accept", action="store_true", help="the condition in the model's card")
 
@@ -64,9 +65,11 @@ def reproduce(args) -> int:
     if args.dry_run:
         found = runner.would_make(args.profile, args.steps, args.assignments, args.force)
         words = {"made": "would be made", "skipped": "would be skipped", "not run": "would not run"}
-        _show(args, {name: dict(state=state, why=why) for name, (state, why) in found.items()}, "\n".join(f"{name:12} {words.get(state, state)}{why and f': {why}'}" for name, (state, why) in found.items()))
+        _show(args, {name: dict(state=state, why=why) for name, (state, why) in found.items()},
+              "\n".join(f"{name:12} {words.get(state, state)}{why and f': {why}'}" for name, (state, why) in found.items()))
         return 0
-    with redirect_stdout(sys.stderr) if args.json else nullcontext(): results = runner.reproduce(args.profile, args.steps, args.assignments, args.force, jobs=args.jobs)
+    with redirect_stdout(sys.stderr) if args.json else nullcontext():
+        results = runner.reproduce(args.profile, args.steps, args.assignments, args.force, jobs=args.jobs)
     if args.json: _show(args, {name: dict(state=state, seconds=seconds, message=message) for name, (state, seconds, message) in results.items()}, "")
     return 1 if any(state in ("failed", "not run") for state, _, _ in results.values()) else 0
 
@@ -78,8 +81,9 @@ def verify(args) -> int:
     example: lvm-lite verify runs/sample/corpus"""
     from lvm_lite.corpus import verify as damaged
     names = damaged(args.corpus)
-    _show(args, dict(corpus=args.corpus, damaged=names), "\n".join(f"{args.corpus}/{name}: not the bytes that were written; remove it and the .json beside it, and write that shard again" for name in names)
-          or f"{args.corpus}: every shard is what was written")
+    _show(args, dict(corpus=args.corpus, damaged=names),
+          "\n".join(f"{args.corpus}/{name}: not the bytes that were written; remove it and the .json beside it, and write that shard again"
+                    for name in names) or f"{args.corpus}: every shard is what was written")
     return 1 if names else 0
 
 # %% ../nbs/25_cli.ipynb #b5d459dc
@@ -95,23 +99,28 @@ def _function(text):
     try:
         if not callable(found := getattr(import_module(module), name)): raise ValueError(f"it is a {type(found).__name__}")
         return found
-    except (ImportError, AttributeError, SyntaxError, ValueError) as e: raise ValueError(f"{text} is no function that can be imported ({e}): write MODULE:FUNCTION") from None
+    except (ImportError, AttributeError, SyntaxError, ValueError) as e:
+        raise ValueError(f"{text} is no function that can be imported ({e}): write MODULE:FUNCTION") from None
     finally: sys.path.remove(os.getcwd())
 
 def _own(text: str) -> tuple[str, str, str]: # "segmentation=masks:mine"
-    if not (m := re.fullmatch(r"([^=]+)=(masks|pictures|videos):(.+)", text)): raise ValueError(f"--own {text}: write TASK=KIND:FOLDER, the kind masks, pictures or videos")
+    if not (m := re.fullmatch(r"([^=]+)=(masks|pictures|videos):(.+)", text)):
+        raise ValueError(f"--own {text}: write TASK=KIND:FOLDER, the kind masks, pictures or videos")
     return m.groups()
 
 @verb(argument("rows", nargs="*", metavar="ROW", help="rows of Table 3; by default all whose data lie below --data"),
       argument("--data", default="data-sets", help="folder below which each data set lies in its own (data-sets)"),
-      argument("--own", action="append", default=[], metavar="TASK=KIND:FOLDER", help="a folder of your own, its kind masks, pictures or videos, e.g. segmentation=masks:mine; may be repeated"),
+      argument("--own", action="append", default=[], metavar="TASK=KIND:FOLDER",
+               help="a folder of your own, its kind masks, pictures or videos, e.g. segmentation=masks:mine; may be repeated"),
       argument("--out", default="runs/paper/corpus", help="the corpus: a directory, or a bucket such as gs://bucket/corpus (runs/paper/corpus)"),
       argument("--tokenizer", default="sample", help="what load_tokenizer takes: a directory, a file, or sample (sample)"),
       argument("--split", default="train", help="train, validation or test (train)"),
       argument("--sentences", type=count, help="of each source, at most; by default all that it makes"),
       argument("--images", type=count, default=16, help="in a sentence; 64 for the long-video stage (16)"),
-      argument("--annotations", action="append", default=[], metavar="SET:FIELD=FOLDER", help="what an annotator drew for a data set, e.g. imagenet:depth=drawn/depth; may be repeated"),
-      argument("--annotator", action="append", default=[], metavar="NAME=MODULE:FUNCTION", help="what draws instead of DexiNed, Mask2Former or 'Depth Anything', images to images; may be repeated"),
+      argument("--annotations", action="append", default=[], metavar="SET:FIELD=FOLDER",
+               help="what an annotator drew for a data set, e.g. imagenet:depth=drawn/depth; may be repeated"),
+      argument("--annotator", action="append", default=[], metavar="NAME=MODULE:FUNCTION",
+               help="what draws instead of DexiNed, Mask2Former or 'Depth Anything', images to images; may be repeated"),
       argument("--keep", metavar="MODULE:FUNCTION", help="a filter: given a scene or a clip, whether to use it"),
       argument("--on-error", default="skip", choices=("skip", "raise"), help="what becomes of an item that cannot be used (skip, and say so)"),
       argument("--seed", type=seed, default=0),
@@ -131,7 +140,9 @@ def tokenize(args) -> int:
     from lvm_lite.tokenizer import load_tokenizer
     if args.list:
         _show(args, dict(rows=[dict(row=r.name, kind=r.kind, annotation=r.annotation) for r in TABLE3.values()],
-                         data_sets=[dict(name=d.name, folder=d.folder, items=d.items, needs=d.needs, licence=d.licence, here=(Path(args.data) / d.folder).is_dir()) for d in sources.DATA_SETS.values()]), sources.catalogue(args.data))
+                         data_sets=[dict(name=d.name, folder=d.folder, items=d.items, needs=d.needs, licence=d.licence,
+                                         here=(Path(args.data) / d.folder).is_dir()) for d in sources.DATA_SETS.values()]),
+              sources.catalogue(args.data))
         return 0
     tokenizer, annotations = load_tokenizer(args.tokenizer), {}
     for text in args.annotations:
@@ -144,19 +155,24 @@ def tokenize(args) -> int:
     rank, ranks = _rank(args.rank)
     options = dict(size=tokenizer.config.resolution, keep=args.keep and _function(args.keep), on_error=args.on_error)
     works, left_out = [pretokenize.own_work(*_own(text), args.images, args.sentences, split=args.split, **options) for text in args.own], []
-    if (annotations or annotators) and works and not args.rows: raise ValueError("--annotations and --annotator are for rows of Table 3, and --own has none: name a ROW too, or leave them out")
+    if (annotations or annotators) and works and not args.rows:
+        raise ValueError("--annotations and --annotator are for rows of Table 3, and --own has none: name a ROW too, or leave them out")
     if args.rows or not works:
-        of_rows, left_out = pretokenize.row_works(args.data, args.rows or None, args.images, args.sentences, split=args.split, annotations=annotations, annotators=annotators, **options)
+        of_rows, left_out = pretokenize.row_works(args.data, args.rows or None, args.images, args.sentences, split=args.split,
+                                                  annotations=annotations, annotators=annotators, **options)
         works += of_rows
     counts = {work.name: work.count(args.images) for work in works}
-    for line in [*(f"left out: {line}" for line in left_out), *(f"{name}: {n:,} sentences" for name, n in counts.items())]: print(line, file=sys.stderr if args.json else sys.stdout)
+    for line in [*(f"left out: {line}" for line in left_out), *(f"{name}: {n:,} sentences" for name, n in counts.items())]:
+        print(line, file=sys.stderr if args.json else sys.stdout)
     if not works: raise FileNotFoundError(f"no data set of Table 3 lies below {args.data}; lvm-lite tokenize --list says what each needs")
     if args.dry_run:
         if args.json: _show(args, dict(sentences=counts, left_out=left_out), "")
         return 0
-    missing = pretokenize.pretokenize(args.out, works, args.tokenizer if args.ray else tokenizer, seed=args.seed, images=args.images, shard_size=args.shard_size, rank=rank, ranks=ranks, encoders=args.ray)
+    missing = pretokenize.pretokenize(args.out, works, args.tokenizer if args.ray else tokenizer, seed=args.seed, images=args.images,
+                                      shard_size=args.shard_size, rank=rank, ranks=ranks, encoders=args.ray)
     if not missing and not args.json: report(args.out)
-    _show(args, dict(corpus=args.out, sentences=counts, left_out=left_out, missing_shards=missing), f"{args.out}: " + (f"{missing} shards left to other ranks" if missing else "every shard is there"))
+    _show(args, dict(corpus=args.out, sentences=counts, left_out=left_out, missing_shards=missing),
+          f"{args.out}: " + (f"{missing} shards left to other ranks" if missing else "every shard is there"))
     return 0
 
 # %% ../nbs/25_cli.ipynb #35f5645c
@@ -173,9 +189,13 @@ def weights(args) -> int:
     names = args.networks or list(features.NETWORKS if args.action == "list" else [n for n, releases in features.RELEASES.items() if releases])
     for name in names: lookup(features.NETWORKS, name, "feature network")
     if args.action == "list" or args.dry_run:
-        found = [dict(network=name, title=features.NETWORKS[name].title, file=str(path), here=path.exists(), source=read_metadata(path).get("source") if path.exists() else args.file or (releases[0].url or releases[0].package) if releases else args.file)
+        found = [dict(network=name, title=features.NETWORKS[name].title, file=str(path), here=path.exists(),
+                      source=read_metadata(path).get("source") if path.exists()
+                             else args.file or (releases[0].url or releases[0].package) if releases
+                             else args.file)
                  for name, path, releases in ((n, features.weights_path(n), features.RELEASES[n]) for n in names)]
-        missing = lambda f: f"would be fetched from {f['source'] or '--from FILE'}" if args.action == "fetch" else f"not here: lvm-lite weights fetch {f['network']}" + " --from FILE" * (not f["source"])
+        missing = lambda f: (f"would be fetched from {f['source'] or '--from FILE'}" if args.action == "fetch"
+                             else f"not here: lvm-lite weights fetch {f['network']}" + " --from FILE" * (not f["source"]))
         _show(args, found, "\n".join(f"{f['network']:10} {f['title']:22} " + (f"{f['file']}, from {f['source']}" if f["here"] else missing(f)) for f in found))
         return 0
     if args.file and len(names) != 1: raise ValueError(f"--from {args.file}: name the one network whose weights it holds")
@@ -230,21 +250,27 @@ def evaluate(args) -> int:
     tokenizer, out = load_tokenizer(args.tokenizer), Path(args.out or f"runs/evaluate/{args.protocol}")
     if args.dry_run:
         if args.model != "none": read_config(model_directory(args.model))
-        p, fields = conditioned(replace(protocol, samples=protocol.samples if args.samples is None else args.samples), args.condition, annotator, args.annotations)
+        p, fields = conditioned(replace(protocol, samples=protocol.samples if args.samples is None else args.samples),
+                                args.condition, annotator, args.annotations)
         queries, training, _ = open_protocol(p, args.data, tokenizer.config.resolution, fields)
-        finished = [len(list(folder.glob("[0-9]*.safetensors"))) for folder in ([out / "samples"] if args.model != "none" else (out / "measured").glob("*"))]  # [0-9]: what a killed writer left begins with a dot
+        # [0-9]: what a killed writer left begins with a dot
+        finished = [len(list(folder.glob("[0-9]*.safetensors")))
+                    for folder in ([out / "samples"] if args.model != "none" else (out / "measured").glob("*"))]
         made, shards, words = min(finished, default=0), -(-p.samples // SHARD), in_words(p, tokenizer.config.resolution, queries.name)
         _show(args, dict(protocol=words, queries=len(queries), training=training and len(training), out=str(out), shards=shards, made=made, model=args.model),
-              f"{words}\n{len(queries):,} queries are here{'' if training else ', and no training split'}; {made} of {shards} shards are in {out}; model {args.model}")
+              f"{words}\n{len(queries):,} queries are here{'' if training else ', and no training split'}; "
+              f"{made} of {shards} shards are in {out}; model {args.model}")
         return 0 if len(queries) >= p.samples else 1
     model = None
     if args.model != "none":
         check_pair(model := load_model(args.model, args.dtype or compute_dtype(), accept=args.accept), tokenizer, args.model)
         model = serve(model, args.dtype, release=True)
-    result = measure(protocol, model, tokenizer, args.data, out, samples=args.samples, condition=args.condition, annotations=args.annotations, annotator=annotator,
+    result = measure(protocol, model, tokenizer, args.data, out, samples=args.samples,
+                     condition=args.condition, annotations=args.annotations, annotator=annotator,
                      cache=args.cache, pictures=args.pictures, batch_size=args.batch_size, rank=rank, ranks=ranks)
     if result is None: _show(args, None, f"{out}: shards are left to other ranks")
-    else: _show(args, dict(protocol=result.protocol, scores=[*map(asdict, result.scores)], beside=[*map(asdict, result.beside)]), f"{result}\n{out}/scores.json")
+    else: _show(args, dict(protocol=result.protocol, scores=[*map(asdict, result.scores)], beside=[*map(asdict, result.beside)]),
+                f"{result}\n{out}/scores.json")
     return 0
 
 # %% ../nbs/25_cli.ipynb #c1fe603f
@@ -323,7 +349,8 @@ def _asked(args, pictures: list, size: int):
         return Asked(clip.images, f"{args.given} frames of {Path(args.video).name}", 11)
     if args.task: return ask_task(args.task, size, args.seed, args.pairs, world_level(args.task, args.level), args.given)
     for path, image in zip(args.pictures, pictures):
-        if args.fit == "none" and image.shape[:2] != (size, size): raise ValueError(f"{path} has {image.shape[1]} x {image.shape[0]} pixels, the tokenizer {size} x {size}: say --fit resize or --fit crop")
+        if args.fit == "none" and image.shape[:2] != (size, size):
+            raise ValueError(f"{path} has {image.shape[1]} x {image.shape[0]} pixels, the tokenizer {size} x {size}: say --fit resize or --fit crop")
     return ask_pictures(pictures, size, "resize" if args.fit == "none" else args.fit)
 
 # %% ../nbs/25_cli.ipynb #b7ed8657
@@ -338,7 +365,8 @@ def _asked(args, pictures: list, size: int):
       argument("--stride", type=count, default=4, help="frames of the video from one shown to the next (4)"),
       argument("--pairs", type=count, default=3, help="pairs shown of a task (3)"),
       argument("--level", default="colour", help="of the sample world (colour)"),
-      argument("--fit", default="none", choices=("none", "resize", "crop"), help="what to do with pictures of another size (none: refuse them; a video is resized)"),
+      argument("--fit", default="none", choices=("none", "resize", "crop"),
+               help="what to do with pictures of another size (none: refuse them; a video is resized)"),
       argument("--samples", type=count, default=1, help="answers to draw (1)"),
       argument("--seed", type=seed, default=0),
       argument("--temperature", type=float, default=1.0),
@@ -369,22 +397,27 @@ def generate(args) -> int:
     asked, N = _asked(args, pictures, tokenizer.config.resolution), tokenizer.config.tokens_per_image
     images, frames, what = asked.images, args.frames or asked.frames, asked.what
     if frames > 1: check_film(args.format, args.rate)
-    check_request(read_config(model_directory(args.model)), np.array([len(images) * N]), frames * N, temperature=args.temperature, top_k=args.top_k, top_p=args.top_p, window=args.window)
+    check_request(read_config(model_directory(args.model)), np.array([len(images) * N]), frames * N,
+                  temperature=args.temperature, top_k=args.top_k, top_p=args.top_p, window=args.window)
     if args.dry_run:
         _show(args, dict(prompt=what, images=len(images), frames=frames, tokens_per_image=N, samples=args.samples, model=args.model, out=args.out),
-              f"{what}: {len(images)} pictures of {N} tokens, {len(images) * N} in all; {frames} more, {frames * N} tokens, times {args.samples}, by {args.model} into {args.out}")
+              f"{what}: {len(images)} pictures of {N} tokens, {len(images) * N} in all; {frames} more, {frames * N} tokens, "
+              f"times {args.samples}, by {args.model} into {args.out}")
         return 0
     model = load_model(args.model, args.dtype or compute_dtype(), accept=args.accept)
     check_pair(model, tokenizer, args.model)
     codes, out = tokenizer.encode(images).reshape(1, -1), Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
     told = lambda number, _: print(f"frame {number + 1} of {frames}", file=sys.stderr)
-    new = generate(serve(model, args.dtype, args.weights, args.cache, release=True), np.repeat(codes, args.samples, 0), frames * model.config.tokens_per_image, key=jax.random.key(args.seed),
+    new = generate(serve(model, args.dtype, args.weights, args.cache, release=True), np.repeat(codes, args.samples, 0),
+                   frames * model.config.tokens_per_image, key=jax.random.key(args.seed),
                    temperature=args.temperature, top_k=args.top_k, top_p=args.top_p, window=args.window, on_frame=told)
     answers = tokenizer.decode(np.asarray(new).reshape(args.samples * frames, -1)).reshape(args.samples, frames, *images.shape[1:])
     answers = np.stack([[as_uint8(image) for image in row] for row in answers])
     caption = f"{what}; {Path(args.model).name}, top-k {args.top_k}, temperature {args.temperature:g}, seed {args.seed}"
-    with atomic_write(out / "strip.png") as path: grid([[*images, *row] for row in answers], list(range(len(images), len(images) + frames)), caption=caption).savefig(path, metadata={"Software": None})
+    with atomic_write(out / "strip.png") as path:
+        grid([[*images, *row] for row in answers], list(range(len(images), len(images) + frames)),
+             caption=caption).savefig(path, metadata={"Software": None})
     from PIL import Image
     files = [f"answer{f'-{i}' if args.samples > 1 else ''}.{'png' if frames == 1 else args.format}" for i in range(args.samples)]
     for name, row in zip(files, answers):
@@ -415,7 +448,8 @@ def export(args) -> int:
     from pathlib import Path
     from lvm_lite import checkpoints
     if not args.out and not Path(args.run).is_dir(): raise ValueError(f"{args.run} is no directory here: say by --out which one to make")
-    out = checkpoints.export(args.run, args.out or Path(args.run) / "export", None if args.tokenizer == "none" else args.tokenizer, args.step, jnp.dtype(args.dtype), args.title, args.condition, args.accept)
+    out = checkpoints.export(args.run, args.out or Path(args.run) / "export", None if args.tokenizer == "none" else args.tokenizer,
+                             args.step, jnp.dtype(args.dtype), args.title, args.condition, args.accept)
     files, address = sorted(p.name for p in out.iterdir()), checkpoints.push(out, args.push) if args.push else None
     _show(args, dict(directory=str(out), files=files, address=address), "\n".join([f"{out}: {', '.join(files)}", *[address] * bool(address)]))
     return 0
@@ -429,10 +463,14 @@ def axes(text: str) -> dict[str, int]: # "data=8,fsdp=32"
     if unknown := set(sizes) - set(AXES): raise ValueError(f"--mesh {text}: a mesh has no axis {', '.join(sorted(unknown))}; it has {', '.join(AXES)}")
     return sizes
 
-MESH = argument("--mesh", metavar="AXIS=N,…", help="devices along data, fsdp, tensor and seq; -1 is what is left")
-KEEP = argument("--keep", choices=("all", "products", "attention", "stream"), help="what a block keeps for the way back; by default what fits")
-OPTIMIZER = argument("--optimizer", choices=("adamw", "muon", "adafactor"), help="instead of the stage's, which is adamw in the paper; adafactor for less memory")
-PARTS = argument("--accumulation", type=count, metavar="PARTS", help="parts that a batch is worked through in, one after the other; by default as few as a device holds")
+MESH = argument("--mesh", metavar="AXIS=N,…",
+                help="devices along data, fsdp, tensor and seq; -1 is what is left")
+KEEP = argument("--keep", choices=("all", "products", "attention", "stream"),
+                help="what a block keeps for the way back; by default what fits")
+OPTIMIZER = argument("--optimizer", choices=("adamw", "muon", "adafactor"),
+                     help="instead of the stage's, which is adamw in the paper; adafactor for less memory")
+PARTS = argument("--accumulation", type=count, metavar="PARTS",
+                 help="parts that a batch is worked through in, one after the other; by default as few as a device holds")
 
 def _with(stage, optimizer: str | None):
     "The stage with the optimizer that `--optimizer` names, if it names one."
@@ -461,10 +499,15 @@ def train(args) -> int:
     if args.dry_run:
         from dataclasses import asdict
         import jax
-        found = training.budget(profile.model, stage, f"{jax.devices()[0].platform}:{1 if sizes is None and jax.process_count() == 1 else jax.device_count()}", sizes, keep=args.keep, attention=args.attention, accumulation=args.accumulation)
+        found = training.budget(profile.model, stage,
+                                f"{jax.devices()[0].platform}:{1 if sizes is None and jax.process_count() == 1 else jax.device_count()}", sizes,
+                                keep=args.keep, attention=args.attention, accumulation=args.accumulation)
         _show(args, asdict(found) | dict(fits=found.fits), str(found))
         return 0 if found.fits else 1
-    options = {k: v for k, v in dict(accumulation=args.accumulation, keep=args.keep, attention=args.attention, accept=args.accept, save_every=args.save_every, evaluate_every=args.evaluate_every, tensorboard=args.tensorboard).items() if v is not None}
+    options = {k: v for k, v in dict(
+        accumulation=args.accumulation, keep=args.keep, attention=args.attention, accept=args.accept,
+        save_every=args.save_every, evaluate_every=args.evaluate_every, tensorboard=args.tensorboard,
+    ).items() if v is not None}
     training.run_stage(args.profile, args.stage, args.start, args.root, sizes, args.optimizer, **options)
     model = f"{args.root}/{args.profile}/{args.stage}/model"
     _show(args, dict(model=model), model)
@@ -472,7 +515,9 @@ def train(args) -> int:
 
 # %% ../nbs/25_cli.ipynb #2cdf3b02
 @verb(argument("size", help="300M, 600M, 1B, 3B, 7B, or a sample size"), argument("stage", help="pretrain, finetune or long_video"),
-      argument("--topology", default="v3:16x8", help="a TPU that need not be here, such as v3:16x8, v5e:8x8 or v5p:4x4x4; cpu:8; gpu for the one that is (v3:16x8)"), MESH, PARTS, OPTIMIZER, KEEP,
+      argument("--topology", default="v3:16x8",
+               help="a TPU that need not be here, such as v3:16x8, v5e:8x8 or v5p:4x4x4; cpu:8; gpu for the one that is (v3:16x8)"),
+      MESH, PARTS, OPTIMIZER, KEEP,
       argument("--utilisation", type=float, default=0.4, help="part of the peak that is reached, for the days (0.4)"),
       JSON)
 def budget(args) -> int:
@@ -481,14 +526,17 @@ def budget(args) -> int:
     example: lvm-lite budget sample-xs finetune --topology cpu:2 --mesh fsdp=2"""
     platform, _, number = args.topology.partition(":")
     if platform != "gpu": os.environ.setdefault("JAX_PLATFORMS", "cpu")  # only the compiler is wanted
-    if platform in ("cpu", "gpu") and not re.fullmatch(r"\d*", number): raise ValueError(f"--topology {args.topology}: write {platform}:N, such as {platform}:8")
+    if platform in ("cpu", "gpu") and not re.fullmatch(r"\d*", number):
+        raise ValueError(f"--topology {args.topology}: write {platform}:N, such as {platform}:8")
     if platform == "cpu" and number: os.environ.setdefault("XLA_FLAGS", f"--xla_force_host_platform_device_count={number}")
     from dataclasses import asdict
     from lvm_lite.settings import MODELS, STAGES, lookup
     from lvm_lite.train import budget as ask
     lookup(MODELS, args.size, "model")
     stage = _with(lookup(STAGES, args.stage, "stage"), args.optimizer)
-    try: found = ask(args.size, stage, args.topology, axes(args.mesh) if args.mesh else None, keep=args.keep, accumulation=args.accumulation, utilisation=args.utilisation)
+    try:
+        found = ask(args.size, stage, args.topology, axes(args.mesh) if args.mesh else None,
+                    keep=args.keep, accumulation=args.accumulation, utilisation=args.utilisation)
     except RuntimeError as e:
         if "Unknown backend" not in str(e): raise
         raise ValueError(f"--topology {args.topology}: there is no GPU here; a TPU need not be here, such as v3:16x8") from None
@@ -526,7 +574,8 @@ def parser() -> argparse.ArgumentParser:
     "The parser of the `lvm-lite` command."
     from lvm_lite import __version__
     top = argparse.ArgumentParser("lvm-lite", description="LVM-Lite, reproduced: large vision models trained with efficient sequential modelling.",
-                                  epilog="exit codes: 0 done; 1 some of it failed, differs or does not fit; 2 asked wrongly; 130 interrupted. `lvm-lite VERB --help` shows an example.")
+                                  epilog="exit codes: 0 done; 1 some of it failed, differs or does not fit; 2 asked wrongly; 130 interrupted. "
+                                         "`lvm-lite VERB --help` shows an example.")
     top.add_argument("--version", action="version", version=__version__)
     verbs = top.add_subparsers(dest="verb", metavar="VERB", required=True)
     for name, (f, arguments) in VERBS.items():

@@ -67,7 +67,8 @@ class CorpusWriter:
               problems=(),   # texts: what was skipped while the shard was made
              ):
         "Write one shard; the note comes last, so a shard without it does not count. Raises `ValueError` for a name, records or ids that a corpus cannot have."
-        if not re.fullmatch(r"\w[\w.-]*", source): raise ValueError(f"source {source!r}: a name of letters, digits, '_', '-' and '.' is needed; it becomes a directory")
+        if not re.fullmatch(r"\w[\w.-]*", source):
+            raise ValueError(f"source {source!r}: a name of letters, digits, '_', '-' and '.' is needed; it becomes a directory")
         records = np.asarray(records)
         if records.ndim != 2 or records.shape[1] != self.length or not np.issubdtype(records.dtype, np.integer):
             raise ValueError(f"{source}/{shard:05}: records must be integers of shape (n, {self.length}), not {records.dtype} {records.shape}")
@@ -149,11 +150,15 @@ def _allow_open(files: int):
     "A map keeps its file open, and many systems let a process open 1024: ask for more. Linux also counts the maps."
     import resource
     maps = Path("/proc/sys/vm/max_map_count")
-    if maps.exists() and files > (most := int(maps.read_text()) - 4096): raise ValueError(f"{files} shards, but a process may map {most} files here: raise vm.max_map_count (sysctl), or tokenise into larger shards")
+    if maps.exists() and files > (most := int(maps.read_text()) - 4096):
+        raise ValueError(f"{files} shards, but a process may map {most} files here: "
+                         "raise vm.max_map_count (sysctl), or tokenise into larger shards")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = files + 256
     if soft == resource.RLIM_INFINITY or soft >= wanted: return
-    if hard != resource.RLIM_INFINITY and hard < wanted: raise ValueError(f"{files} shards, but a process may open {hard} files here: raise the limit (ulimit -Hn), or tokenise into larger shards")
+    if hard != resource.RLIM_INFINITY and hard < wanted:
+        raise ValueError(f"{files} shards, but a process may open {hard} files here: "
+                         "raise the limit (ulimit -Hn), or tokenise into larger shards")
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 # %% ../nbs/12_corpus.ipynb #d41467b2
@@ -174,7 +179,9 @@ class Corpus:
         self.length, self.vocab_size = m["length"], m["vocab_size"]
         weights = {k: 1.0 for k in m["sources"]} if (by_size := weights is None) else weights
         if unknown := set(weights) - set(m["sources"]): raise ValueError(f"{self.path} has no sources {sorted(unknown)}; it has {', '.join(m['sources'])}")
-        if none := [k for k, w in weights.items() if not 0 < w < np.inf]: raise ValueError(f"{self.path}: source {none[0]} has the weight {weights[none[0]]}; weights are above 0, and a source that is not wanted is left out")
+        if none := [k for k, w in weights.items() if not 0 < w < np.inf]:
+            raise ValueError(f"{self.path}: source {none[0]} has the weight {weights[none[0]]}; "
+                             "weights are above 0, and a source that is not wanted is left out")
         self._shards = [shard for name in weights for shard in m["sources"][name]]
         self._ends, self._maps = np.cumsum([0] + [s["records"] for s in self._shards]), {}  # shard s has the records _ends[s] … _ends[s + 1] - 1
         ends = self._ends[np.cumsum([0] + [len(m["sources"][name]) for name in weights])].tolist()
@@ -195,7 +202,8 @@ class Corpus:
     def __len__(self): return sum(map(len, self.sources))
 
     def where(self, step, batch_size, length, seed, rows=slice(None)):
-        "What `batch` reads: (source, piece) of each row, both int64; a piece is a `length`-th part of a record. Raises `ValueError` for a length that does not divide the records', and for steps and batches that there are not."
+        """What `batch` reads: (source, piece) of each row, both int64; a piece is a `length`-th part of a record.
+        Raises `ValueError` for a length that does not divide the records', and for steps and batches that there are not."""
         if length < 1 or self.length % length: raise ValueError(f"length {length} does not divide the records' {self.length} tokens")
         if step < 0 or batch_size < 1: raise ValueError(f"steps count from 0 and a batch has at least 1 row: not step {step} of {batch_size} rows")
         turn, place = np.divmod(step * batch_size + np.arange(batch_size)[rows], len(self._round))
@@ -303,7 +311,8 @@ def report(path: str | Path,
     for name, shards in _manifest(_place(path))["sources"].items():
         problems = Counter(problem for shard in shards for problem in shard.get("problems", ()))
         skipped[name] = len(problems)
-        print(f"{name}: {(n := sum(s['records'] for s in shards)):,} record{'s' * (n > 1)} in {len(shards):,} shard{'s' * (len(shards) > 1)}, {len(problems):,} skipped")
+        print(f"{name}: {(n := sum(s['records'] for s in shards)):,} record{'s' * (n != 1)} "
+              f"in {len(shards):,} shard{'s' * (len(shards) != 1)}, {len(problems):,} skipped")
         for problem, times in list(problems.items())[:show]: print(f"    {problem}" + (f" ({times} times)" if times > 1 else ""))
         if len(problems) > show: print(f"    … and {len(problems) - show:,} more")
     return skipped
@@ -314,7 +323,8 @@ def _lvm_record(line: bytes, writer: CorpusWriter):
     try: tokens = np.frombuffer(base64.b64decode(json.loads(line)["tokens"], validate=True), "<i4")
     except (ValueError, KeyError, TypeError): raise ValueError('not {"tokens": base64 of 32-bit integers}') from None
     if len(tokens) != writer.length: raise ValueError(f"{len(tokens)} tokens, but this corpus's records have {writer.length}")
-    if tokens.min() < 0 or tokens.max() >= writer.vocab_size: raise ValueError(f"ids {tokens.min()}…{tokens.max()} leave the vocabulary 0…{writer.vocab_size - 1}")
+    if tokens.min() < 0 or tokens.max() >= writer.vocab_size:
+        raise ValueError(f"ids {tokens.min()}…{tokens.max()} leave the vocabulary 0…{writer.vocab_size - 1}")
     return tokens
 
 def import_lvm(file: str | Path,     # JSON lines
@@ -322,11 +332,13 @@ def import_lvm(file: str | Path,     # JSON lines
                source: str,          # the name that the records get
                shard_size: int = 4096, # records a shard
               ) -> int:              # records read
-    "Store the records of one of LVM's token files. Raises a `ValueError` that names the file and the line, or a source that another file was stored under, or this one in shards of another size."
+    """Store the records of one of LVM's token files. Raises a `ValueError` that names the file and the line, or a source that another file was stored
+    under, or this one in shards of another size."""
     count, records, done = 0, [], {shard for name, shard in writer.done() if name == source}
     def refused(how):
         stored = _read_json(writer._note(source, min(done)))["records"]
-        return ValueError(f"{writer.path}/{source} holds {how} records than {file} in shards of {shard_size}: if they are another file's, give these a source of their own"
+        return ValueError(f"{writer.path}/{source} holds {how} records than {file} in shards of {shard_size}: "
+                          "if they are another file's, give these a source of their own"
                           + f"; if they are the same file's, say shard_size={stored}, as before" * (stored != shard_size))
     def flush():
         shard = (count - 1) // shard_size

@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['PROTOCOLS', 'CONDITIONS', 'SHARD', 'complete_codes', 'complete', 'Protocol', 'conditioned', 'Drawn', 'open_protocol',
            'Question', 'kept_pair', 'question', 'Measure', 'mean_score', 'distance_measure', 'video_is_measure',
-           'mask_measure', 'edge_measure', 'psnr_measure', 'measures_of', 'model_digest', 'shard_codes',
-           'shard_pictures', 'Result', 'in_words', 'evaluate']
+           'mask_measure', 'edge_measure', 'psnr_measure', 'measures_of', 'model_digest', 'Result', 'in_words',
+           'evaluate']
 
 # %% ../nbs/20_evaluate.ipynb #09d6e27b
 import json, sys, tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from functools import cache as once
+from functools import cache as once, cached_property
 from hashlib import sha256
 from pathlib import Path
 
@@ -26,8 +26,9 @@ from .checkpoints import check_pair
 from .features import NETWORKS, load_features
 from .files import atomic_write, differences, json_text, open_safetensors, read_json, read_safetensors, write_safetensors
 from .generation import Served, check_request, generate, serve, share
-from .metrics import (FVD, ConfusionMatrix, FeatureStats, Score, agnostic_iou, best_shift, check_palette, clips_for, decode_mask, edge_counts, f_measure, frechet_distance, frechet_score, mask_iou, psnr,
-                              reference_features, video_inception_score, video_is_parts)
+from .metrics import (FVD, ConfusionMatrix, FeatureStats, Score, agnostic_iou, best_shift, check_palette, clips_for, decode_mask,
+                              edge_counts, f_measure, frechet_distance, frechet_score, mask_iou, psnr, reference_features,
+                              video_inception_score, video_is_parts)
 from .readers import is_hub
 from .sentences import is_frames
 from .settings import lookup
@@ -84,6 +85,11 @@ class Protocol:
     temperature: float = 1.0
     seed: int = 0                  # of the prompt's pair, of sampling, and of a subset
 
+    @property
+    def shown_frames(self) -> int:
+        "How many frames stand before those that are asked for; 0 where a picture is."
+        return self.given if as_task(self.task).unit == "video" else 0
+
 _GROUPS = {"frames": "frame prediction", "synthesis": "image synthesis", "segmentation": "semantic segmentation"}
 
 def _of_table4(row: Evaluation) -> Protocol:
@@ -96,34 +102,44 @@ PROTOCOLS = {p.name: p for p in (
     *map(_of_table4, TABLE4),
     _of_world("frames", _GROUPS["frames"], "video", "FVD", "IS"), _of_world("synthesis", _GROUPS["synthesis"], "segmentation-to-image", "FID"),
     _of_world("segmentation", _GROUPS["segmentation"], "segmentation", "mIoU", "FID"),
-    *(_of_world(task, "one right answer", task, "PSNR", *more) for task, *more in (("colourisation",), ("inpainting",), ("edges", "edge F-measure"), ("depth",))))}
+    *(_of_world(task, "one right answer", task, "PSNR", *more)
+      for task, *more in (("colourisation",), ("inpainting",), ("edges", "edge F-measure"), ("depth",))))}
 
 # %% ../nbs/20_evaluate.ipynb #1191ca62
-CONDITIONS = {"mask": ("imagenet-1k-segmentation-map-to-image", "classes"), "edge": ("imagenet-1k-edge-map-to-image", "pair"), "depth": ("imagenet-1k-depth-map-to-image", "depth")}  # -> row of Table 3, field of `Scene`
+CONDITIONS = {  # -> row of Table 3, field of `Scene`
+    "mask": ("imagenet-1k-segmentation-map-to-image", "classes"),
+    "edge": ("imagenet-1k-edge-map-to-image", "pair"),
+    "depth": ("imagenet-1k-depth-map-to-image", "depth"),
+}
 
 def conditioned(protocol: Protocol,
                 condition: str = "mask",               # one of `CONDITIONS`
                 annotator: Callable | None = None,     # (B, H, W, 3) uint8 -> the same, what is shown of a picture
                 folder: str | Path | None = None,      # of what an annotator drew
                ) -> tuple[Protocol, dict]:             # the protocol, and `annotations` of `open_source`
-    "ImageNet's synthesis from what is asked for; other protocols as they are. Raises `ValueError` for a condition that the protocol does not take, or that nothing here draws."
+    """ImageNet's synthesis from what is asked for; other protocols as they are.
+    Raises `ValueError` for a condition that the protocol does not take, or that nothing here draws."""
     if protocol.data != "imagenet":
-        if annotator or folder or condition != "mask": raise ValueError(f"{protocol.name} has its condition from its data set; condition, annotator and annotations are for imagenet-synthesis")
+        if annotator or folder or condition != "mask":
+            raise ValueError(f"{protocol.name} has its condition from its data set; condition, annotator and annotations are for imagenet-synthesis")
         return protocol, {}
     row, field = lookup(CONDITIONS, condition, "condition")
     task, how = TABLE3[row], f"{condition}s as {Path(folder).name if folder else getattr(annotator, '__name__', annotator)} has them"
     if annotator: task = replace(task, input=annotated(annotator))
     elif folder: task = replace(task, input="pair") if condition == "edge" else task
     elif condition == "edge": how = "edges by Canny"
-    else: raise ValueError(f"ImageNet has no {condition}s of its own: name a folder of what a network drew (annotations: PNGs under the pictures' names), or give an annotator")
-    return replace(protocol, name=f"{protocol.name} from {how}", task=task, palette=protocol.palette or DATA_SETS["imagenet"].palette), {field: folder} if folder else {}
+    else: raise ValueError(f"ImageNet has no {condition}s of its own: name a folder of what a network drew (annotations: PNGs under the pictures' names), "
+                           "or give an annotator")
+    palette = protocol.palette or DATA_SETS["imagenet"].palette
+    return replace(protocol, name=f"{protocol.name} from {how}", task=task, palette=palette), {field: folder} if folder else {}
 
 # %% ../nbs/20_evaluate.ipynb #ffa7d692
 class Drawn:
     "Scenes, or clips, of the sample world as a finite source: item i is that of seed (seed, first + i)."
     problems = ()
     def __init__(self, world: World, unit: str, items: int, seed: int = 0, first: int = 0, frames: int = 16):
-        self.world, self.unit, self.items, self.seed, self.first, self.frames, self.name, self.palette = world, unit, items, seed, first, frames, repr(world), "sample"
+        self.world, self.unit, self.items, self.seed, self.first, self.frames = world, unit, items, seed, first, frames
+        self.name, self.palette = repr(world), "sample"
 
     def __len__(self) -> int: return self.items
 
@@ -142,14 +158,17 @@ def open_protocol(p: Protocol,
         world = World(p.split, size, p.level)
         of = lambda world, items=p.samples, **options: Drawn(world, task.unit, items, p.seed, frames=p.frames, **options)
         return of(world), of(World("train", size, p.level), 10_000), of(world, first=p.samples)  # the prompt's pair does not depend on the number of samples
-    root, options = data if is_hub(data) else Path(data) / p.data, dict(want=wanted(task) - set(annotations), size=size, frames=p.frames, annotations=annotations, palette=p.palette or None)
+    root = data if is_hub(data) else Path(data) / p.data
+    options = dict(want=wanted(task) - set(annotations), size=size, frames=p.frames, annotations=annotations, palette=p.palette or None)
     queries = _strict(open_source(p.data, root, p.split, **options))
     try: training = _strict(open_source(p.data, root, "train", **options))
     except FileNotFoundError: return queries, None, None
     if not annotations: return queries, training, training  # a million files are listed once
     return queries, training, _strict(open_source(p.data, root, "train", **options | dict(want=wanted(_answering(p).task), annotations={})))
 
-def _answering(p: Protocol) -> Protocol: return replace(p, task=replace(as_task(p.task), input="image"))  # its answers alone matter: what an annotator draws of the input need not be there
+def _answering(p: Protocol) -> Protocol:
+    "Of others the answers alone matter: what an annotator draws of the input need not be there."
+    return replace(p, task=replace(as_task(p.task), input="image"))
 
 def _strict(source):
     "The source as evaluation wants it: what is listed and not here is counted, but an item that cannot be used is never passed over."
@@ -178,7 +197,8 @@ def question(p: Protocol, source, i: int, pair: np.ndarray | None # None for fra
     item = source[i]
     if pair is None: return Question(item.images[:p.given], item.images)
     query, answer = draw_pair(p.task, item, (p.seed, i))
-    if query.shape != pair[0].shape: raise ValueError(f"{p.name}: the kept pair has {pair[0].shape[:2]} pixels, the query {query.shape[:2]}: take another --out")
+    if query.shape != pair[0].shape:
+        raise ValueError(f"{p.name}: the kept pair has {pair[0].shape[:2]} pixels, the query {query.shape[:2]}: take another --out")
     return Question(np.stack([*pair, query]), answer[None], item.classes if as_task(p.task).output == "segmentation" else None)
 
 # %% ../nbs/20_evaluate.ipynb #f4179bbf
@@ -188,16 +208,23 @@ class Measure:
     name: str         # of the folder where its arrays lie
     keep: Callable    # (who -> (n, F, H, W, 3) uint8, classes or None) -> name -> array
     score: Callable   # (name -> iterator over the shards' arrays, names) -> (the row's score, what stands beside it)
+    distance: bool = False  # whether it also looks at what is shown through the tokenizer, and at other pictures
 
 def mean_score(metric: str, values: np.ndarray, protocol: str, oracle: float | None = None) -> Score:
-    "The mean over samples, with the interval that its standard error gives (95 %). What is not finite does not count: a picture without the class, or the PSNR of equal ones."
+    """The mean over samples, with the interval that its standard error gives (95 %). What is not finite does not count:
+    a picture without the class, or the PSNR of equal ones."""
     values = values[np.isfinite(values)]
     if not len(values): return Score(metric, float("nan"), 0, protocol, note="no sample counts")
-    half = 1.96 * values.std(ddof=1) / len(values) ** 0.5 if len(values) > 1 else float("nan")
-    return Score(metric, float(values.mean()), len(values), protocol, oracle=oracle, interval=(float(values.mean() - half), float(values.mean() + half)) if half == half else None)
+    middle, interval = float(values.mean()), None
+    if len(values) > 1:
+        half = 1.96 * float(values.std(ddof=1)) / len(values) ** 0.5
+        interval = (middle - half, middle + half)
+    return Score(metric, middle, len(values), protocol, oracle=oracle, interval=interval)
 
 # %% ../nbs/20_evaluate.ipynb #eebba873
 _KEPT = ("truth", "others", "oracle", "model", "query", "copy")
+
+def _noted(score: Score, more: str) -> Score: return replace(score, note="; ".join(x for x in (score.note, more) if x))
 
 def distance_measure(metric: str,         # FID or FVD
                      network: Callable,   # a `Features`
@@ -213,20 +240,23 @@ def distance_measure(metric: str,         # FID or FVD
         stats = {who: FeatureStats.from_batches(parts(who)) for who in names}
         far = {who: frechet_distance(stats["truth"], stats[who]) for who in ("others", "oracle") if who in names}
         protocol = "; ".join(x for x in (network.protocol, kind) if x)
-        copied = [Score(f"{metric} of the {'last frame repeated' if kind else 'query handed back'}{how}", frechet_distance(stats["truth"], stats[who]), samples, protocol)
+        title = f"{metric} of the {'last frame repeated' if kind else 'query handed back'}"
+        copied = [Score(title + how, frechet_distance(stats["truth"], stats[who]), samples, protocol)
                   for who, how in (("query", ""), ("copy", ", through the tokenizer")) if who in names]
         if "model" not in names: return Score(metric, float("nan"), samples, protocol, far.get("others"), far["oracle"], note="no model was asked"), copied
         found = frechet_score(stats["truth"], stats["model"], metric, protocol, far.get("others"), far["oracle"])
-        return found if "others" in names else replace(found, note="; ".join(x for x in (found.note, "floor not known: no training split of so many samples below --data") if x)), copied
-    return Measure("-".join(x.replace(" ", "") for x in (network.name, str(network.layer), network.resize, kind, network.digest[:12]) if x), keep, score)
+        if "others" not in names: found = _noted(found, "floor not known: no training split of so many samples below --data")
+        return found, copied
+    name = "-".join(x.replace(" ", "") for x in (network.name, str(network.layer), network.resize, kind, network.digest[:12]) if x)
+    return Measure(name, keep, score, distance=True)
 
 def video_is_measure(network: Callable, kind: str, samples: int = 0) -> Measure:
     "The Inception Score of videos; the truth's own stands in the note, for it has no floor."
     def keep(pictures, classes): return {who: network.logits(network(pictures[who])) for who in ("truth", "oracle", "model") if who in pictures}
     def score(parts, names):
         found = {who: video_inception_score(np.concatenate(list(parts(who))), kind, network.protocol) for who in names}
-        if "model" not in names: return replace(found["oracle"], value=float("nan"), oracle=found["oracle"].value, note=f"no model was asked; the real clips score {found['truth'].value:.4g}"), []
-        return replace(found["model"], oracle=found["oracle"].value, note="; ".join(x for x in (found["model"].note, f"the real clips score {found['truth'].value:.4g}") if x)), []
+        row = found.get("model") or replace(found["oracle"], value=float("nan"), note="no model was asked")
+        return _noted(replace(row, oracle=found["oracle"].value), f"the real clips score {found['truth'].value:.4g}"), []
     return Measure(f"{network.name}-logits-{network.digest[:12]}", keep, score)
 
 # %% ../nbs/20_evaluate.ipynb #674beb0f
@@ -234,7 +264,8 @@ _WHO = ("model", "oracle", "query", "prompt_answer")  # who answers, where answe
 
 def _handed_back(metric: str, score: Callable, names) -> list[Score]:
     "The scores of those who only hand back what they were shown; `score(who)` gives each."
-    return [replace(score(who), metric=f"{metric} of the {title} handed back") for who, title in (("query", "query"), ("prompt_answer", "prompt's answer")) if who in names]
+    return [replace(score(who), metric=f"{metric} of the {title} handed back")
+            for who, title in (("query", "query"), ("prompt_answer", "prompt's answer")) if who in names]
 
 def mask_measure(colours: np.ndarray,  # (K, 3) uint8, of the classes that count
                  first: int,           # number of the first of them in `Scene.classes`
@@ -258,33 +289,44 @@ def mask_measure(colours: np.ndarray,  # (K, 3) uint8, of the classes that count
                 out[f"{who} foreground"] = np.array([mask_iou(t, a, matrix().ignore) for t, a in zip(truth, answers)])
         return out
     def score(parts, names):
-        def merged(name):
-            m = matrix()
-            for counts in parts(name): m.counts = m.counts + counts
-            return m
+        who, classes = [w for w in _WHO if f"{w} counts" in names], titles or [str(first + k) for k in range(K)]
+        counts = {w: merged(parts(f"{w} counts")) for w in who}
+        n, protocol = sum(map(len, parts("oracle agnostic"))), f"{K} classes, nearest colour by L1, one confusion matrix"
+        each = {w: {name: float(iou) for name, iou in zip(classes, counts[w].iou()) if np.isfinite(iou)} for w in ("model", "oracle") if w in who}
+        row = Score("mIoU", float("nan"), n, protocol, oracle=counts["oracle"].miou(), note="no model was asked", each=each)
+        copied = _handed_back("mIoU", lambda w: Score("", counts[w].miou(), n, protocol), who)
+        if "model" not in who: return row, copied
+        return replace(row, value=counts["model"].miou(), note=""), names_and_places(parts, counts, n, protocol) + copied
+    def merged(parts):
+        m = matrix()
+        for counts in parts: m.counts = m.counts + counts
+        return m
+    def names_and_places(parts, counts, n, protocol):
         all_of = lambda name: np.concatenate(list(parts(name)))
-        n, protocol = len(all_of("oracle agnostic")), f"{K} classes, nearest colour by L1, one confusion matrix"
-        nan, who = Score("", float("nan"), n, protocol, note="no model was asked"), [w for w in _WHO if f"{w} counts" in names]
-        counts, shifted = merged("oracle counts"), merged("oracle shifted")
-        have = "model" in who
-        each = {who: {name: float(iou) for name, iou in zip(titles or [str(first + k) for k in range(K)], merged(f"{who} counts").iou()) if np.isfinite(iou)} for who in ("model", "oracle") if who == "oracle" or have}
-        row = replace(nan, metric="mIoU", value=merged("model counts").miou() if have else float("nan"), oracle=counts.miou(), note="" if have else nan.note, each=each)
-        beside = [Score("pixel accuracy", merged("model counts").pixel_accuracy(), n, protocol, oracle=counts.pixel_accuracy()),
-                  mean_score("class-agnostic mask IoU", all_of("model agnostic"), "best IoU of any predicted class with each class of the truth, mean", float(np.nanmean(all_of("oracle agnostic")))),
-                  Score("mIoU after the best shift", merged("model shifted").miou(), n, f"each mask moved by up to {reach} pixel{'s' * (reach > 1)} along both axes", oracle=shifted.miou())] if have else []
-        if have and first == 0: beside.append(mean_score("foreground IoU", all_of("model foreground"), "what is not background, mean over pictures", float(all_of("oracle foreground").mean())))
-        return row, beside + _handed_back("mIoU", lambda w: Score("", merged(f"{w} counts").miou(), n, protocol), who)
+        shifted = {w: merged(parts(f"{w} shifted")).miou() for w in ("model", "oracle")}
+        found = [Score("pixel accuracy", counts["model"].pixel_accuracy(), n, protocol, oracle=counts["oracle"].pixel_accuracy()),
+                 mean_score("class-agnostic mask IoU", all_of("model agnostic"), "best IoU of any predicted class with each class of the truth, mean",
+                            float(np.nanmean(all_of("oracle agnostic")))),
+                 Score("mIoU after the best shift", shifted["model"], n,
+                       f"each mask moved by up to {reach} pixel{'s' * (reach > 1)} along both axes", oracle=shifted["oracle"])]
+        if first == 0:
+            found.append(mean_score("foreground IoU", all_of("model foreground"), "what is not background, mean over pictures",
+                                    float(all_of("oracle foreground").mean())))
+        return found
     return Measure(f"masks-{sha256(colours.tobytes()).hexdigest()[:12]}-{reach}", keep, score)
 
 # %% ../nbs/20_evaluate.ipynb #74a4ac3f
 def edge_measure(reach: int # pixels: the Berkeley benchmark allows 0.75 % of the diagonal
                 ) -> Measure:
     "The F-measure of edges, of each who answers."
-    def keep(pictures, classes): return {who: np.stack([edge_counts(t[0], a[0], reach) for t, a in zip(pictures["truth"], x)]) for who, x in pictures.items() if who in _WHO}
+    def keep(pictures, classes):
+        return {who: np.stack([edge_counts(t[0], a[0], reach) for t, a in zip(pictures["truth"], x)]) for who, x in pictures.items() if who in _WHO}
     def score(parts, names):
-        counts, protocol = {who: np.concatenate(list(parts(who))) for who in names}, f"precision and recall of pixels over all pictures, within {reach} pixel{'s' * (reach > 1)}"
+        counts = {who: np.concatenate(list(parts(who))) for who in names}
+        protocol = f"precision and recall of pixels over all pictures, within {reach} pixel{'s' * (reach > 1)}"
         n, values = len(counts["oracle"]), {who: f_measure(each.sum(0)) for who, each in counts.items()}
-        row = Score("edge F-measure", values.get("model", float("nan")), n, protocol, oracle=values["oracle"], note="" if "model" in names else "no model was asked")
+        row = Score("edge F-measure", values.get("model", float("nan")), n, protocol, oracle=values["oracle"],
+                    note="" if "model" in names else "no model was asked")
         return row, _handed_back("edge F-measure", lambda who: Score("", values[who], n, protocol), names)
     return Measure(f"edges-{reach}", keep, score)
 
@@ -294,7 +336,8 @@ def psnr_measure() -> Measure:
     def score(parts, names):
         values, protocol = {who: np.concatenate(list(parts(who))) for who in names}, "dB, mean over pictures"
         oracle = float(values["oracle"].mean())
-        row = mean_score("PSNR", values["model"], protocol, oracle) if "model" in names else Score("PSNR", float("nan"), len(values["oracle"]), protocol, oracle=oracle, note="no model was asked")
+        if "model" in names: row = mean_score("PSNR", values["model"], protocol, oracle)
+        else: row = Score("PSNR", float("nan"), len(values["oracle"]), protocol, oracle=oracle, note="no model was asked")
         return row, _handed_back("PSNR", lambda who: mean_score("", values[who], protocol), names)
     return Measure("psnr", keep, score)
 
@@ -305,7 +348,8 @@ def measures_of(p: Protocol,
                 size: int = 256,           # pixels a side
                 palette: str = "sample",   # of the queries
                ) -> list[tuple]: # (metric, whether it is the row's, its measure or the score that says why there is none)
-    "The measures of a protocol's metrics, in their order, what stands beside them last. A network without weights gives a `Score` that says so; an unknown metric, or fewer samples than its protocol takes, raises `ValueError`."
+    """The measures of a protocol's metrics, in their order, what stands beside them last. A network without weights gives a `Score` that says so;
+    an unknown metric, or fewer samples than its protocol takes, raises `ValueError`."""
     @once
     def network(name):
         found = networks.get(name)
@@ -330,60 +374,122 @@ def measures_of(p: Protocol,
     for metric, own in [(m, True) for m in p.metrics] + [(f"FVD of {kind}", False) for kind in p.fvd[1:] if "FVD" in p.metrics]:
         try: out.append((metric, own, made(metric)))
         except FileNotFoundError as e:
-            out.append((metric, own, Score(metric, float("nan"), p.samples, NETWORKS[{"FID": "inception", "FVD": "i3d", "IS": "c3d"}[metric[:3]]].title, note=str(e))))
+            title = NETWORKS[{"FID": "inception", "FVD": "i3d", "IS": "c3d"}[metric[:3]]].title
+            out.append((metric, own, Score(metric, float("nan"), p.samples, title, note=str(e))))
     return out
 
 # %% ../nbs/20_evaluate.ipynb #a7194b4f
 SHARD = 32
 
 def model_digest(model) -> str:
-    "A fingerprint of a model's configuration and weights, and of how it is served, computed where they lie: each array's bits, weighted by odd numbers and summed modulo 2^32."
+    """A fingerprint of a model's configuration and weights, and of how it is served, computed where they lie:
+    each array's bits, weighted by odd numbers and summed modulo 2^32."""
     def bits(x):
         x = jax.lax.bitcast_convert_type(x, {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}[x.dtype.itemsize]).reshape(-1).astype(jnp.uint32)
         return (x * (2 * jnp.arange(x.size, dtype=jnp.uint32) + 1)).sum(dtype=jnp.uint32)
     sums = jax.jit(lambda model: jax.tree.map(bits, model))(model)
     served = (model.dtype, model.cache) if isinstance(model, Served) else ()
-    return sha256(repr((asdict(model.config), *served, [(jax.tree_util.keystr(k), int(v)) for k, v in jax.tree_util.tree_leaves_with_path(sums)])).encode()).hexdigest()
+    named = [(jax.tree_util.keystr(k), int(v)) for k, v in jax.tree_util.tree_leaves_with_path(sums)]
+    return sha256(repr((asdict(model.config), *served, named)).encode()).hexdigest()
 
 def _claim(folder: Path, record: dict):
     "Note what the folder is for, or compare with what it says."
     file, record = folder / "protocol.json", json.loads(json.dumps(record))
     if not file.exists():
         with atomic_write(file) as path: path.write_text(json.dumps(record, indent=1) + "\n")
-    elif found := differences(read_json(file), record): raise ValueError(f"{folder} holds samples of another evaluation ({'; '.join(found)}): take another folder, or remove it")
+    elif found := differences(read_json(file), record):
+        raise ValueError(f"{folder} holds samples of another evaluation ({'; '.join(found)}): take another folder, or remove it")
 
-def _shards(samples: int) -> list[range]: return [range(i, min(i + SHARD, samples)) for i in range(0, samples, SHARD)]
-
-def shard_codes(p: Protocol, model, tokenizer, questions: list[Question], numbers: range, file: Path, batch_size: int, read_pair=lambda: None) -> np.ndarray:
-    "The codes that the model answers with, (n, F, tokens): from `file`, or sampled and put there. `read_pair` gives the pair that stands before every query as `generation.share` reads it, or None."
-    if file.exists(): return read_safetensors(file)["codes"]
-    shared = read_pair()
-    shown, frames, out = np.stack([q.shown if shared is None else q.shown[-1:] for q in questions]), len(questions[0].truth) - (p.given if as_task(p.task).unit == "video" else 0), []
-    for i in range(0, len(shown), batch_size):
-        part = shown[i:i + batch_size]
-        full = np.concatenate([part, np.repeat(part[-1:], batch_size - len(part), 0)])  # one shape is compiled once
-        out.append(complete_codes(model, tokenizer, full, frames, seed=p.seed, first=numbers[i], temperature=p.temperature, top_k=p.top_k, shared=shared)[:len(part)])
-    codes = np.concatenate(out)
-    write_safetensors(file, dict(codes=codes))
-    return codes
-
+# %% ../nbs/20_evaluate.ipynb #5c1d7e90
 def _drawn(tokenizer, codes) -> np.ndarray: # (n, F, tokens) -> (n, F, H, W, 3) uint8
     "Pictures as they would be written to files."
     made = tokenizer.decode(codes.reshape(-1, codes.shape[-1]))
     return np.rint(made.reshape(*codes.shape[:2], *made.shape[1:]).clip(0, 1) * 255).astype(np.uint8)
 
-def shard_pictures(p: Protocol, tokenizer, questions: list[Question], codes: np.ndarray | None, others: np.ndarray | None, distances: bool) -> dict:
-    "Who answered -> (n, F, H, W, 3) uint8; the query handed back is, of frames, the last given one repeated, and, where distances are taken, `copy` is the same through the tokenizer, whose blur every model's answer has."
-    truth, given = np.stack([q.truth for q in questions]), p.given if as_task(p.task).unit == "video" else 0
-    asked, last = truth[:, given:], np.stack([q.shown[-1:] for q in questions])
-    after_given = lambda x: np.concatenate([truth[:, :given], np.repeat(x, asked.shape[1] // x.shape[1], 1)], 1)
-    through = lambda x: _drawn(tokenizer, tokenizer.encode(x.reshape(-1, *x.shape[2:])).reshape(*x.shape[:2], -1))
-    out = dict(truth=truth, oracle=after_given(through(asked)), query=after_given(last))
-    if distances: out["copy"] = after_given(through(last))
-    if codes is not None: out["model"] = after_given(_drawn(tokenizer, codes))
-    if others is not None: out["others"] = others
-    if not given: out["prompt_answer"] = np.stack([q.shown[-2:-1] for q in questions])
-    return out
+def _chosen(what: str, source, p: Protocol) -> np.ndarray:
+    "Which items of a source are the samples: all, or a subset drawn by the seed, for lists begin with one class."
+    return np.arange(p.samples) if len(source) == p.samples else np.sort(generator(what, p.seed).permutation(len(source))[:p.samples])
+
+@dataclass(frozen=True)
+class _Run:
+    "An evaluation whose shards lie in a folder: what is asked, who answers, what is measured."
+    p: Protocol
+    model: Served | None
+    tokenizer: object
+    queries: object          # a source
+    others: object           # a source of as many answers that nobody asks for, or None
+    pair: np.ndarray | None  # before every query
+    measures: list[Measure]
+    folder: Path
+    batch_size: int
+    pictures: int            # of the first so many samples
+
+    @cached_property
+    def shards(self) -> list[range]: return [range(i, min(i + SHARD, self.p.samples)) for i in range(0, self.p.samples, SHARD)]
+
+    @cached_property
+    def asked(self) -> np.ndarray: return _chosen("samples", self.queries, self.p)
+
+    @cached_property
+    def not_asked(self) -> np.ndarray: return _chosen("others", self.others, self.p)
+
+    @cached_property
+    def shared(self):
+        "The pair as `generation.share` reads it, or None. A run that is finished reads nothing."
+        return None if self.pair is None else share(self.model, self.tokenizer.encode(self.pair).reshape(-1))
+
+    def codes_file(self, n: int) -> Path: return self.folder / "samples" / f"{n:05}.safetensors"
+    def measured_file(self, m: Measure, n: int) -> Path: return self.folder / "measured" / m.name / f"{n:05}.safetensors"
+    def picture_file(self, i: int) -> Path: return self.folder / "pictures" / f"{i:05}.png"
+
+    def finish(self, n: int):
+        "Make what is not there of shard n: codes, what is measured of them, pictures."
+        missing = [m for m in self.measures if not self.measured_file(m, n).exists()]
+        drawn = [i for i in self.shards[n] if i < self.pictures and not self.picture_file(i).exists()]
+        if not (missing or drawn or (self.model is not None and not self.codes_file(n).exists())): return
+        questions = [question(self.p, self.queries, int(self.asked[i]), self.pair) for i in self.shards[n]]
+        seen = self.seen(n, questions, distances=any(m.distance for m in missing))
+        classes = None if questions[0].classes is None else np.stack([q.classes for q in questions])
+        for m in missing: write_safetensors(self.measured_file(m, n), m.keep(seen, classes))
+        for i in drawn:
+            at = i - self.shards[n][0]
+            _draw(self.picture_file(i), questions[at], {who: x[at] for who, x in seen.items()})
+
+    def codes(self, n: int, questions: list[Question]) -> np.ndarray:
+        "What the model answers, (n, F, tokens): from its file, or sampled and put there."
+        p, file = self.p, self.codes_file(n)
+        if file.exists(): return read_safetensors(file)["codes"]
+        shown = np.stack([q.shown if self.shared is None else q.shown[-1:] for q in questions])
+        frames, out = len(questions[0].truth) - p.shown_frames, []
+        for i in range(0, len(shown), self.batch_size):
+            part = shown[i:i + self.batch_size]
+            full = np.concatenate([part, np.repeat(part[-1:], self.batch_size - len(part), 0)])  # one shape is compiled once
+            out.append(complete_codes(self.model, self.tokenizer, full, frames, seed=p.seed, first=self.shards[n][i],
+                                      temperature=p.temperature, top_k=p.top_k, shared=self.shared)[:len(part)])
+        codes = np.concatenate(out)
+        write_safetensors(file, dict(codes=codes))
+        return codes
+
+    def seen(self, n: int, questions: list[Question], distances: bool) -> dict:
+        """Who answered -> (n, F, H, W, 3) uint8. The query handed back is, of frames, the last given one repeated. Where distances are taken, `copy` is
+        the same through the tokenizer, whose blur every model's answer has, and `others` are answers that nobody was asked for."""
+        truth, given = np.stack([q.truth for q in questions]), self.p.shown_frames
+        asked, last = truth[:, given:], np.stack([q.shown[-1:] for q in questions])
+        after_given = lambda x: np.concatenate([truth[:, :given], np.repeat(x, asked.shape[1] // x.shape[1], 1)], 1)
+        through = lambda x: _drawn(self.tokenizer, self.tokenizer.encode(x.reshape(-1, *x.shape[2:])).reshape(*x.shape[:2], -1))
+        out = dict(truth=truth, oracle=after_given(through(asked)), query=after_given(last))
+        if self.model is not None: out["model"] = after_given(_drawn(self.tokenizer, self.codes(n, questions)))
+        if distances: out["copy"] = after_given(through(last))
+        if distances and self.others is not None:
+            out["others"] = np.stack([question(_answering(self.p), self.others, int(self.not_asked[i]), self.pair).truth for i in self.shards[n]])
+        if not given: out["prompt_answer"] = np.stack([q.shown[-2:-1] for q in questions])
+        return out
+
+def _draw(file: Path, q: Question, seen: dict):
+    "What was shown, the truth, the model's answer and the oracle, in a row; of clips each in a row of its own."
+    strips = [np.concatenate([*x], 1) for x in (q.shown, q.truth, *(seen[who] for who in ("model", "oracle") if who in seen))]
+    if len(q.truth) > 1: strips = [np.pad(s, ((0, 0), (0, strips[1].shape[1] - s.shape[1]), (0, 0)), constant_values=255) for s in strips]
+    with atomic_write(file) as path: Image.fromarray(np.concatenate(strips, 0 if len(q.truth) > 1 else 1)).save(path)
 
 # %% ../nbs/20_evaluate.ipynb #4bd85b34
 @dataclass(frozen=True)
@@ -399,10 +505,56 @@ class Result:
 
 def in_words(p: Protocol, size: int, source: str) -> str:
     "How the scores are taken, for a caption."
-    how = f"{p.given} of {p.frames} frames given" if as_task(p.task).unit == "video" else f"one pair from training (seed {p.seed})"
+    how = f"{p.given} of {p.frames} frames given" if p.shown_frames else f"one pair from training (seed {p.seed})"
     table4 = PROTOCOLS.get(p.name.partition(" ")[0])
     few = f", {p.samples} of Table 4's {table4.samples}" if table4 and table4.data != "sample" and table4.samples != p.samples else ""
-    return f"{p.name}: {source}, {p.split}, {p.samples} samples{few}; {how}; top-k {p.top_k}, temperature {p.temperature:g}; {size} x {size} pixels, bilinear, masks nearest"
+    return (f"{p.name}: {source}, {p.split}, {p.samples} samples{few}; {how}; top-k {p.top_k}, temperature {p.temperature:g}; "
+            f"{size} x {size} pixels, bilinear, masks nearest")
+
+# %% ../nbs/20_evaluate.ipynb #5c1d7e93
+def _check_call(p: Protocol, model, tokenizer, out, batch_size: int, rank: int, ranks: int):
+    "What is wrong with a call is said before data are opened."
+    if p.samples < 2: raise ValueError(f"{p.name}: a score needs at least 2 samples, not {p.samples}")
+    if not 0 < batch_size <= SHARD: raise ValueError(f"batch_size is 1 to {SHARD}, the samples of a shard, not {batch_size}")
+    if not 0 <= rank < ranks: raise ValueError(f"rank {rank} of {ranks} hosts: they count from 0 to {ranks - 1}")
+    if ranks > 1 and out is None: raise ValueError(f"{ranks} hosts share their shards in one folder: name it by out")
+    task = as_task(p.task)
+    if task.unit == "video" and not is_frames(task):
+        raise ValueError(f"{p.name}: a protocol asks for the answer of a pair, or for the frames to come, and not for frames of {task.output} from others")
+    if model is None: return
+    check_pair(model, tokenizer)
+    shown, asked = (p.given, p.frames - p.given) if task.unit == "video" else (3, 1)
+    N = tokenizer.config.tokens_per_image
+    check_request(model.config, np.array([shown * N]), asked * N, temperature=p.temperature, top_k=p.top_k)
+
+def _check_samples(p: Protocol, queries):
+    if len(queries) >= p.samples: return
+    gone = f" ({len(queries.problems)} are listed and not here, the first: {queries.problems[0]})" if queries.problems else ""
+    raise ValueError(f"{p.name} has {p.samples} samples, but {queries.name} has {len(queries)} here{gone}: "
+                     f"a score of fewer is another score; ask for it with samples={len(queries)}")
+
+def _take_folder(folder: Path, p: Protocol, queries, training, model, tokenizer, batch_size: int) -> np.ndarray | None:
+    "Claim a folder for a run, and the pair that stands before its queries; None where frames are asked for."
+    first, file = None if p.data == "sample" else fingerprint(queries), folder / "pair.safetensors"  # what the data lack is said before the folder is taken
+    if not p.shown_frames and training is None and not file.exists():
+        raise FileNotFoundError(f"{p.name} is asked with a pair from training, and there is no training split of {queries.name} here")
+    _claim(folder, dict(protocol=asdict(replace(p, task=as_task(p.task).name, metrics=(), fvd=(), video_is="")),
+                        source=queries.name, items=len(queries), names_and_first_item=first,
+                        tokenizer=tokenizer_hash(tokenizer), model=model_digest(model) if model is not None else None, batch_size=batch_size))
+    return None if p.shown_frames else kept_pair(p, training, file)  # only now, so that no other run's folder gets one
+
+def _names(file) -> set[str]:
+    with open_safetensors(file) as f: return set(f.keys())
+
+def _result(words: str, measures: list[tuple], files: Callable) -> Result: # files: measure -> its file of each shard
+    scores, beside = [], []
+    for metric, own, m in measures:
+        if isinstance(m, Score): (scores if own else beside).append(m); continue
+        parts = lambda name, m=m: (read_safetensors(f)[name] for f in files(m))
+        row, more = m.score(parts, set.intersection(*map(_names, files(m))))  # who is in every shard
+        (scores if own else beside).append(replace(row, metric=metric))
+        beside += more
+    return Result(words, tuple(scores), tuple(beside))
 
 # %% ../nbs/20_evaluate.ipynb #594701e5
 def evaluate(protocol: str | Protocol,          # a name of `PROTOCOLS`, or one of your own
@@ -423,75 +575,23 @@ def evaluate(protocol: str | Protocol,          # a name of `PROTOCOLS`, or one 
     "Measure a model by a protocol. Raises a `ValueError` or `FileNotFoundError` for what cannot be measured, before the first sample."
     p, fields = conditioned(lookup(PROTOCOLS, protocol, "protocol") if isinstance(protocol, str) else protocol, condition, annotator, annotations)
     p = replace(p, samples=p.samples if samples is None else samples)
-    if p.samples < 2: raise ValueError(f"{p.name}: a score needs at least 2 samples, not {p.samples}")
-    if not 0 < batch_size <= SHARD: raise ValueError(f"batch_size is 1 to {SHARD}, the samples of a shard, not {batch_size}")
-    if not 0 <= rank < ranks: raise ValueError(f"rank {rank} of {ranks} hosts: they count from 0 to {ranks - 1}")
-    if ranks > 1 and out is None: raise ValueError(f"{ranks} hosts share their shards in one folder: name it by out")
-    task, size, N = as_task(p.task), tokenizer.config.resolution, tokenizer.config.tokens_per_image
-    video = task.unit == "video"
-    if video and not is_frames(task): raise ValueError(f"{p.name}: a protocol asks for the answer of a pair, or for the frames to come, and not for frames of {task.output} from others")
-    if model is not None:
-        check_pair(model, tokenizer)
-        shown, asked = (p.given, p.frames - p.given) if video else (3, 1)
-        check_request(model.config, np.array([shown * N]), asked * N, temperature=p.temperature, top_k=p.top_k)
+    _check_call(p, model, tokenizer, out, batch_size, rank, ranks)
+    size = tokenizer.config.resolution
     queries, training, others = open_protocol(p, data, size, fields)
-    if len(queries) < p.samples:
-        gone = f" ({len(queries.problems)} are listed and not here, the first: {queries.problems[0]})" if queries.problems else ""
-        raise ValueError(f"{p.name} has {p.samples} samples, but {queries.name} has {len(queries)} here{gone}: a score of fewer is another score; ask for it with samples={len(queries)}")
-    chosen = lambda what, source: np.arange(p.samples) if len(source) == p.samples else np.sort(generator(what, p.seed).permutation(len(source))[:p.samples])  # lists begin with one class
-    order = chosen("samples", queries)
+    _check_samples(p, queries)
     measures = measures_of(p, networks, Path(cache) if cache else None, size, queries.palette)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(out or temporary)
-        first = None if p.data == "sample" else fingerprint(queries)  # what the data lack is said before the folder is taken
-        pair_file = folder / "pair.safetensors"
-        if not video and training is None and not pair_file.exists(): raise FileNotFoundError(f"{p.name} is asked with a pair from training, and there is no training split below {data}")
-        _claim(folder, dict(protocol=asdict(replace(p, task=task.name, metrics=(), fvd=(), video_is="")), source=queries.name, items=len(queries), names_and_first_item=first,
-                            tokenizer=tokenizer_hash(tokenizer), model=model_digest(model) if model is not None else None, batch_size=batch_size))
-        pair = None if video else kept_pair(p, training, pair_file)  # only now, so that no other run's folder gets one
-        served = model if model is None or isinstance(model, Served) else serve(model)  # once, and not for each batch
-        read_pair = once(lambda: None if pair is None else share(served, tokenizer.encode(pair).reshape(-1)))  # a run that is finished reads nothing
-        others = others if others is not None and len(others) >= p.samples else None
-        at = None if others is None else chosen("others", others)
-        shards = _shards(p.samples)
-        kept = lambda measure, n: folder / "measured" / measure.name / f"{n:05}.safetensors"
-        todo = [m for _, _, m in measures if isinstance(m, Measure)]
-        for n in tqdm(range(rank, len(shards), ranks), desc=p.name, disable=None if progress is None else not progress):
-            missing = [m for m in todo if not kept(m, n).exists()]
-            drawn = [i for i in shards[n] if i < pictures and not (folder / "pictures" / f"{i:05}.png").exists()]
-            codes_file = folder / "samples" / f"{n:05}.safetensors"
-            if not (missing or drawn or (model is not None and not codes_file.exists())): continue
-            questions = [question(p, queries, int(order[i]), pair) for i in shards[n]]
-            codes = None if model is None else shard_codes(p, served, tokenizer, questions, shards[n], codes_file, batch_size, read_pair)
-            distances = any(m.name.startswith(("inception", "i3d")) for m in missing)
-            real = None if others is None or not distances else np.stack([question(_answering(p), others, int(at[i]), pair).truth for i in shards[n]])
-            seen = shard_pictures(p, tokenizer, questions, codes, real, distances)
-            classes = None if questions[0].classes is None else np.stack([q.classes for q in questions])
-            for m in missing: write_safetensors(kept(m, n), m.keep(seen, classes))
-            for i in drawn: _draw(folder / "pictures" / f"{i:05}.png", questions[i - shards[n][0]], {who: x[i - shards[n][0]] for who, x in seen.items()})
-        if absent := [n for n in range(len(shards)) for m in todo if not kept(m, n).exists()]:
-            print(f"{p.name}: {len(set(absent))} of {len(shards)} shards are left to other hosts", file=sys.stderr)
+        pair = _take_folder(folder, p, queries, training, model, tokenizer, batch_size)
+        run = _Run(p, model if model is None or isinstance(model, Served) else serve(model),  # once, and not for each batch
+                   tokenizer, queries, others if others is not None and len(others) >= p.samples else None, pair,
+                   [m for _, _, m in measures if isinstance(m, Measure)], folder, batch_size, pictures)
+        shards = range(len(run.shards))
+        for n in tqdm(shards[rank::ranks], desc=p.name, disable=None if progress is None else not progress): run.finish(n)
+        if absent := [n for n in shards if not all(run.measured_file(m, n).exists() for m in run.measures)]:
+            print(f"{p.name}: {len(absent)} of {len(shards)} shards are left to other hosts", file=sys.stderr)
             return None
-        result = _result(p, in_words(p, size, queries.name), measures, lambda m: [kept(m, n) for n in range(len(shards))])
+        result = _result(in_words(p, size, queries.name), measures, lambda m: [run.measured_file(m, n) for n in shards])
         if out:
-            with atomic_write(folder / "scores.json") as path: path.write_text(json_text(dict(protocol=result.protocol, scores=[*map(asdict, result.scores)], beside=[*map(asdict, result.beside)])) + "\n")
+            with atomic_write(folder / "scores.json") as path: path.write_text(json_text(asdict(result)) + "\n")
     return result
-
-def _names(file) -> set[str]:
-    with open_safetensors(file) as f: return set(f.keys())
-
-def _result(p, words, measures, files) -> Result:
-    scores, beside = [], []
-    for metric, own, m in measures:
-        if isinstance(m, Score): (scores if own else beside).append(m); continue
-        parts = lambda name, m=m: (read_safetensors(f)[name] for f in files(m))
-        row, more = m.score(parts, set.intersection(*map(_names, files(m))))  # who is in every shard
-        (scores if own else beside).append(replace(row, metric=metric))
-        beside += more
-    return Result(words, tuple(scores), tuple(beside))
-
-def _draw(file: Path, q: Question, seen: dict):
-    "What was shown, the truth, the model's answer and the oracle, in a row; of clips each in a row of its own."
-    strips = [np.concatenate([*x], 1) for x in (q.shown, q.truth, *(seen[who] for who in ("model", "oracle") if who in seen))]
-    if len(q.truth) > 1: strips = [np.pad(s, ((0, 0), (0, strips[1].shape[1] - s.shape[1]), (0, 0)), constant_values=255) for s in strips]
-    with atomic_write(file) as path: Image.fromarray(np.concatenate(strips, 0 if len(q.truth) > 1 else 1)).save(path)

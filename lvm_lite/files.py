@@ -36,14 +36,17 @@ def is_remote(path: str | Path) -> bool:
 
 def here(path: str | Path) -> Path:
     "The path of this machine; raises a `ValueError` for the URL of a bucket, which would become a folder of that name."
-    if is_remote(path): raise ValueError(f"{path}: only corpora are read and written in buckets; give a folder of this machine, a mounted bucket for instance, and copy it afterwards")
+    if is_remote(path):
+        raise ValueError(f"{path}: only corpora are read and written in buckets; "
+                         "give a folder of this machine, a mounted bucket for instance, and copy it afterwards")
     return Path(path)
 
 @contextmanager
 def atomic_write(path: str | Path # the file or directory to make; parents are made too
                 ):
-    """Gives a temporary path beside `path`; write a file, or make a directory, there. It takes `path`'s place when the block
-    ends, and is removed if the block fails. The temporary name keeps the suffix, by which many writers choose the format. Raises `FileNotFoundError` where nothing was written, and `ValueError` for the URL of a bucket."""
+    """Gives a temporary path beside `path`; write a file, or make a directory, there. It takes `path`'s place when the block ends, and is removed if
+    the block fails. The temporary name keeps the suffix, by which many writers choose the format.
+    Raises `FileNotFoundError` where nothing was written, and `ValueError` for the URL of a bucket."""
     path = here(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".tmp-{uuid.uuid4().hex[:8]}-{path.name}")
@@ -85,7 +88,8 @@ def _bucket(url): # -> fsspec's file system, and the path in it
 
 # %% ../nbs/03_files.ipynb #4f8e2b10
 def weights_hash(path: str | Path) -> str: # a file, or a directory of weights
-    "SHA-256 of a weights file; of a directory, that of its safetensors files' names and hashes, or of its torch files'. Raises `FileNotFoundError` where there are none."
+    """SHA-256 of a weights file; of a directory, that of its safetensors files' names and hashes, or of its torch files'.
+    Raises `FileNotFoundError` where there are none."""
     path = Path(path)
     if path.is_file(): return sha256(path)
     found = sorted(path.glob("*.safetensors")) or sorted(path.glob("*.bin"))
@@ -150,11 +154,13 @@ def copy_file(url: str, path: str | Path, digest: str): # digest: the SHA-256 th
     fs, inside = _bucket(url)
     with atomic_write(path) as p:
         fs.get_file(inside, str(p))
-        if (found := sha256(p)) != digest: raise ValueError(f"{url} has the hash {found[:12]}…, not {digest[:12]}… as promised: it was changed or damaged; write it again")
+        if (found := sha256(p)) != digest:
+            raise ValueError(f"{url} has the hash {found[:12]}…, not {digest[:12]}… as promised: it was changed or damaged; write it again")
 
 # %% ../nbs/03_files.ipynb #56b0bbd0
 def differences(there: dict, here: dict) -> list[str]:
-    "One line for each value that two configurations do not agree on, those within others too. What JSON does not tell apart is equal, and so are absent and null."
+    """One line for each value that two configurations do not agree on, those within others too.
+    What JSON does not tell apart is equal, and so are absent and null."""
     there, here = (_flat(json.loads(json.dumps(d))) for d in (there, here))
     return [f"{k}: {there.get(k, 'absent')} there, {here.get(k, 'absent')} here" for k in sorted(there.keys() | here.keys()) if there.get(k) != here.get(k)]
 
@@ -179,7 +185,8 @@ def json_text(data) -> str:
 def has_keys(value, where, *keys: str) -> dict:
     "`value`, which must be a JSON object with `keys`; a `ValueError` says `where` another stands, or what it lacks."
     if not isinstance(value, dict): raise ValueError(f"{where} holds a {type(value).__name__}, not an object" + f" with {', '.join(keys)}" * bool(keys))
-    if missing := [k for k in keys if k not in value]: raise ValueError(f"{where} lacks {', '.join(missing)}; it has {', '.join(list(value)[:20]) or 'nothing'}")
+    if missing := [k for k in keys if k not in value]:
+        raise ValueError(f"{where} lacks {', '.join(missing)}; it has {', '.join(list(value)[:20]) or 'nothing'}")
     return value
 
 def rows_have_keys(value, where, *keys: str) -> list:
@@ -192,7 +199,8 @@ def read_json(path: str | Path, # of a file, gzipped where its name ends in gz
               *keys: str,       # that it must have, or each row of a list
               kind: type | None = dict # list: a list of objects; None: anything
              ):
-    "The object in a JSON file, or what `kind` says. Raises a `ValueError` that names a file that is not whole, or holds something else, and `FileNotFoundError` where there is none."
+    """The object in a JSON file, or what `kind` says. Raises a `ValueError` that names a file that is not whole, or holds something else, and
+    `FileNotFoundError` where there is none."""
     try:
         with (gzip.open if str(path).endswith("gz") else open)(path, "rb") as f: value = json.loads(f.read())
     except (ValueError, EOFError, zlib.error, gzip.BadGzipFile) as e: raise ValueError(f"{path} is no whole JSON ({e}): copy or download it again") from None
@@ -204,7 +212,8 @@ def check_replaceable(directory: str | Path,
                       key: str,               # of its config.json, by which the writer knows its own:
                       values: tuple,          # one of these
                      ):
-    "Raises a `ValueError` where `directory` is a file, or holds what a writer of these names did not write and would delete. None, an empty one and an earlier one of the same kind pass."
+    """Raises a `ValueError` where `directory` is a file, or holds what a writer of these names did not write and would delete.
+    None, an empty one and an earlier one of the same kind pass."""
     path, remedy = Path(directory), "name another directory, or move away what is there"
     if path.exists() and not path.is_dir(): raise ValueError(f"{path} is a file and is not replaced: name a directory")
     there = sorted(p.name for p in path.iterdir()) if path.exists() else []
@@ -213,15 +222,19 @@ def check_replaceable(directory: str | Path,
     if not there: return
     # models and tokenizers give their weights the same name: only the configuration tells whose they are
     try: found = read_json(path / "config.json").get(key)
-    except (ValueError, OSError) as e: raise ValueError(f"{path} would be replaced whole, and its config.json does not say what {', '.join(there[:5])} are ({e}): {remedy}") from None
-    if found not in values: raise ValueError(f"{path} would be replaced whole, and holds something else: its config.json has {key} {found!r}, not {' or '.join(map(repr, values))}: {remedy}")
+    except (ValueError, OSError) as e:
+        raise ValueError(f"{path} would be replaced whole, and its config.json does not say what {', '.join(there[:5])} are ({e}): {remedy}") from None
+    if found not in values:
+        raise ValueError(f"{path} would be replaced whole, and holds something else: "
+                         f"its config.json has {key} {found!r}, not {' or '.join(map(repr, values))}: {remedy}")
 
 # %% ../nbs/03_files.ipynb #00a0e244
 def float_dtype(dtype) -> np.dtype:
     "The dtype of weights by its name or type. Raises a `ValueError` for another than float32, bfloat16 and float16, in which they would be rounded away."
     try: found = np.dtype(dtype)
     except TypeError: found = None
-    if found is None or found.name not in ("float32", "bfloat16", "float16"): raise ValueError(f"dtype is float32, bfloat16 or float16, not {found.name if found else dtype}")
+    if found is None or found.name not in ("float32", "bfloat16", "float16"):
+        raise ValueError(f"dtype is float32, bfloat16 or float16, not {found.name if found else dtype}")
     return found
 
 def write_safetensors(path: str | Path,
@@ -238,7 +251,8 @@ def write_safetensors(path: str | Path,
 # %% ../nbs/03_files.ipynb #bfe9d7bf
 @contextmanager
 def open_safetensors(path: str | Path):
-    "The safetensors file, open: its tensors are read one by one, by `get_tensor`. Raises `FileNotFoundError` where there is none, and `ValueError` for one that is not whole."
+    """The safetensors file, open: its tensors are read one by one, by `get_tensor`.
+    Raises `FileNotFoundError` where there is none, and `ValueError` for one that is not whole."""
     if not Path(path).is_file(): raise FileNotFoundError(f"{path}: no such file")
     try:
         with safe_open(path, framework="numpy") as f: yield f
@@ -259,7 +273,8 @@ _STORAGES = {"FloatStorage": "f4", "DoubleStorage": "f8", "HalfStorage": "f2", "
              "IntStorage": "i4", "ShortStorage": "i2", "CharStorage": "i1", "ByteStorage": "u1", "BoolStorage": "?"}
 
 def _rebuild_tensor(storage, offset, shape, strides, *_):
-    "The strided view that torch describes, with the bounds checked that NumPy does not check. It is copied unless it is the whole storage, in order: then a file would be held twice."
+    """The strided view that torch describes, with the bounds checked that NumPy does not check. It is copied unless it is the whole storage, in order:
+    then a file would be held twice."""
     last = offset + sum((n - 1) * s for n, s in zip(shape, strides))
     if min(shape, default=1) and not (0 <= offset and min(strides, default=0) >= 0 and last < len(storage)):
         raise ValueError(f"a tensor of shape {tuple(shape)} reaches outside its storage of {len(storage)} numbers")
@@ -315,7 +330,8 @@ def _read_zip(path):
         if f"{root}byteorder" in names and z.read(f"{root}byteorder") != b"little": raise ValueError("it is big-endian")
         seen = {}
         def storage(dtype, key, numel):
-            if key not in seen: seen[key] = np.frombuffer(bytearray(z.read(f"{root}data/{key}")), dtype, numel)  # bytes would make tensors that cannot be written to
+            # bytes would make tensors that cannot be written to
+            if key not in seen: seen[key] = np.frombuffer(bytearray(z.read(f"{root}data/{key}")), dtype, numel)
             return seen[key]
         return _Unpickler(io.BytesIO(z.read(pkl)), path, _TENSOR_GLOBALS, storage).load()
 
@@ -327,7 +343,9 @@ def _whole(path, kind):
     except _Refused: raise
     except (ValueError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile, KeyError, IndexError, AttributeError, TypeError, OverflowError) as e:
         raise ValueError(f"{path} is not a whole {kind} ({e}): copy or download it again") from None
-    except MemoryError as e: raise MemoryError(f"{path} asks for more memory than there is{f' ({e})' * bool(str(e))}: free some; if the file is smaller than that, it is damaged: copy or download it again") from None
+    except MemoryError as e:
+        raise MemoryError(f"{path} asks for more memory than there is{f' ({e})' * bool(str(e))}: free some; "
+                          "if the file is smaller than that, it is damaged: copy or download it again") from None
 
 _MAGIC = 0x1950a86a20f9469cfc6c  # first pickle of torch files before version 1.6
 
@@ -351,20 +369,23 @@ def _read_legacy(path):
 # %% ../nbs/03_files.ipynb #8be07298
 def read_torch(path: str | Path # `pytorch_model.bin`, `.pt`, `.pth`
               ):
-    "What `torch.save` wrote, with NumPy arrays for tensors (bfloat16 by ml_dtypes). Raises `ValueError` for a broken file, and for a global that tensors do not need, with its name; `MemoryError` where there is no room for it."
+    """What `torch.save` wrote, with NumPy arrays for tensors (bfloat16 by ml_dtypes).
+    Raises `ValueError` for a broken file, and for a global that tensors do not need, with its name; `MemoryError` where there is no room for it."""
     path = Path(path)
     if not path.is_file(): raise FileNotFoundError(f"{path}: no such file")
     with _whole(path, "torch file"): return (_read_zip if zipfile.is_zipfile(path) else _read_legacy)(path)
 
 # %% ../nbs/03_files.ipynb #c478fa95
 def read_pickle(path: str | Path):
-    "A pickle of plain Python values and NumPy arrays (of Python 2 as well); any other global is refused with its name. Raises `ValueError` for one that is cut short, `MemoryError` where there is no room for it."
+    """A pickle of plain Python values and NumPy arrays (of Python 2 as well); any other global is refused with its name.
+    Raises `ValueError` for one that is cut short, `MemoryError` where there is no room for it."""
     with open(path, "rb") as f, _whole(path, "pickle"): return _Unpickler(f, path, _NUMPY_GLOBALS).load()
 
 # %% ../nbs/03_files.ipynb #e2e75e8b
 def read_weights(path: str | Path # .safetensors, or a torch file
                 ) -> dict[str, np.ndarray]:
-    "The tensors of a weights file by name; a torch file may hold them under \"state_dict\" or \"model\". Raises `ValueError` for a file that holds no tensors by name."
+    """The tensors of a weights file by name; a torch file may hold them under "state_dict" or "model".
+    Raises `ValueError` for a file that holds no tensors by name."""
     path = Path(path)
     if path.suffix == ".safetensors": return read_safetensors(path)
     with open(path, "rb") as f: begins = f.read(4)

@@ -94,7 +94,9 @@ def serve(model: Llama,
 def _check_mesh(config: ModelConfig, rows: int = 0):
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty: return
-    if axis_size("seq") > 1: raise ValueError(f"generation divides prompts and heads, not sequences, but the mesh has seq {axis_size('seq')}; give these devices to tensor or data")
+    if axis_size("seq") > 1:
+        raise ValueError(f"generation divides prompts and heads, not sequences, but the mesh has seq {axis_size('seq')}; "
+                         "give these devices to tensor or data")
     require_divisible(mesh, "heads", config.heads, "tensor")
     require_divisible(mesh, "the feed-forward's width", config.mlp_dim, "tensor")
     require_divisible(mesh, "a batch of", rows, *ROWS)
@@ -149,7 +151,8 @@ def prefill(served: Served,
             q, k, v = _project(layer, x, rotation, config)
             if shared is None: attended = attention(q, k, v)
             else:
-                whole = [jnp.concatenate([jnp.broadcast_to(_plain(old, x.dtype).swapaxes(0, 1), (len(x), before, *k.shape[2:])), new], 1) for old, new in zip(shared[i], (k, v))]
+                whole = [jnp.concatenate([jnp.broadcast_to(_plain(old, x.dtype).swapaxes(0, 1), (len(x), before, *k.shape[2:])), new], 1)
+                         for old, new in zip(shared[i], (k, v))]
                 attended = blockwise_attention(q, *whole, offset=before)
             x = _finish(layer, x, attended, config)
             caches.append(tuple(_stored(c, size, served.cache) for c in (k, v)))
@@ -169,7 +172,8 @@ class Shared:
 def share(model: Served,
           tokens,        # (S,) int, whole pictures
          ) -> Shared:
-    "Read the beginning that many prompts have in common, such as the pairs that a whole evaluation asks with; `generate(…, shared=…)` goes on from it. Raises `ValueError` if it fills the context."
+    """Read the beginning that many prompts have in common, such as the pairs that a whole evaluation asks with; `generate(…, shared=…)` goes on from it.
+    Raises `ValueError` if it fills the context."""
     tokens, lengths = _rows([tokens], model.config, True)
     if lengths[0] >= model.config.context: raise ValueError(f"a shared beginning of {lengths[0]} tokens fills the context of {model.config.context}")
     _check_mesh(model.config)
@@ -184,7 +188,9 @@ def _rows(prompts, config: ModelConfig, whole_frames: bool):
     "Tokens int32 (B, P), filled up on the right with zeros, and the lengths (B,)."
     rows = [np.asarray(row) for row in (prompts if isinstance(prompts, (list, tuple)) else np.asarray(prompts))]
     if not rows or min(row.size for row in rows) == 0: raise ValueError(f"the prompt is empty: {[row.shape for row in rows] or 'no rows'}")
-    if any(row.ndim != 1 or row.dtype.kind not in "iu" for row in rows): raise ValueError(f"prompts are integers of shape (batch, length), or a list of rows, not {rows[0].dtype} with rows of shape {rows[0].shape}")
+    if any(row.ndim != 1 or row.dtype.kind not in "iu" for row in rows):
+        raise ValueError("prompts are integers of shape (batch, length), or a list of rows, "
+                         f"not {rows[0].dtype} with rows of shape {rows[0].shape}")
     low, high = min(int(row.min()) for row in rows), max(int(row.max()) for row in rows)
     if low < 0 or high >= config.vocab_size: raise ValueError(f"token ids {low}…{high} leave the vocabulary 0…{config.vocab_size - 1}")
     lengths = np.array([len(row) for row in rows], np.int32)
@@ -209,9 +215,13 @@ def check_request(config: ModelConfig,
     if keys is not None and keys.shape != lengths.shape: raise ValueError(f"{len(lengths)} prompts need one key or {len(lengths)}, not {keys.shape}")
     if longest > config.context: raise ValueError(f"a prompt of {longest} tokens exceeds the context of {config.context}")
     if window is None:
-        if longest + n > config.context: raise ValueError(f"a prompt of {longest} and {n} new tokens exceed the context of {config.context}; window=… goes on from the last frames")
-    elif not 1 <= window < config.context // N: raise ValueError(f"a window is 1 to {config.context // N - 1} frames, one fewer than the context holds, not {window}")
-    elif before or len(set(lengths)) > 1 or lengths[0] % N: raise ValueError("a window slides over prompts of one length, of whole frames, and without a shared beginning")
+        if longest + n > config.context:
+            raise ValueError(f"a prompt of {longest} and {n} new tokens exceed the context of {config.context}; "
+                             "window=… goes on from the last frames")
+    elif not 1 <= window < config.context // N:
+        raise ValueError(f"a window is 1 to {config.context // N - 1} frames, one fewer than the context holds, not {window}")
+    elif before or len(set(lengths)) > 1 or lengths[0] % N:
+        raise ValueError("a window slides over prompts of one length, of whole frames, and without a shared beginning")
 
 # %% ../nbs/16_generation.ipynb #334ed209
 def _scores(q, K):
@@ -298,19 +308,20 @@ def generate(model: Llama | Served,
              shared: Shared | None = None, # what stands before every prompt, read by `share`
              window: int | None = None,    # frames to go on from when the context is full: 15 in LVM's script; None refuses
              on_frame: Callable | None = None, # on_frame(number, codes (B, N)), as soon as a frame is written; what it raises stops the work
-             piece: int | None = None,     # tokens from one call of on_frame to the next, instead of a frame's N, which they divide: on_frame(number, codes (B, piece))
+             piece: int | None = None,     # tokens from one call of on_frame to the next, which divide a frame's N, the default: on_frame(number, codes (B, piece))
              whole_frames: bool = True, # refuse prompts that are no whole number of pictures
             ):
-    """Continue each prompt by `n` codes below `codebook_size`: int32 (B, n).
-
-    Raises a `ValueError` for an empty prompt, part of a picture, ids outside the vocabulary, more tokens than the context, `temperature`, `top_k`, `top_p` or `piece` out of range."""
+    """Continue each prompt by `n` codes below `codebook_size`: int32 (B, n). Raises a `ValueError` for an empty prompt, part of a picture, ids
+    outside the vocabulary, more tokens than the context, `temperature`, `top_k`, `top_p` or `piece` out of range."""
     config = model.config
-    if not jnp.issubdtype(getattr(key, "dtype", None), jax.dtypes.prng_key): raise ValueError(f"key is made by jax.random.key, and is no {getattr(key, 'dtype', type(key).__name__)}")
+    if not jnp.issubdtype(getattr(key, "dtype", None), jax.dtypes.prng_key):
+        raise ValueError(f"key is made by jax.random.key, and is no {getattr(key, 'dtype', type(key).__name__)}")
     tokens, lengths = _rows(prompt, config, whole_frames)
     before, B = 0 if shared is None else len(shared.tokens), len(tokens)
     check_request(config, lengths, n, before, np.empty(key.shape or B), temperature, top_k, top_p, window)
     piece = piece or config.tokens_per_image
-    if not 0 < piece <= config.tokens_per_image or config.tokens_per_image % piece: raise ValueError(f"a piece divides the {config.tokens_per_image} tokens of a picture, which {piece} does not")
+    if not 0 < piece <= config.tokens_per_image or config.tokens_per_image % piece:
+        raise ValueError(f"a piece divides the {config.tokens_per_image} tokens of a picture, which {piece} does not")
     _check_mesh(config, B)
     served = model if isinstance(model, Served) else serve(model, dtype)
     if shared and shared.served is not served:

@@ -55,7 +55,8 @@ def readable(checkpointer, step: int):
     try: yield
     except (LookupError, AttributeError, TypeError, ValueError, OSError) as e:
         before = [c.step for c in checkpointer.checkpoints if c.step < step]
-        raise ValueError(f"{checkpointer.directory}/{step} cannot be read ({type(e).__name__}: {(str(e).splitlines() or [''])[0][:200]}): if it is damaged, remove that folder to go on from " + (f"step {before[-1]}" if before else "the beginning")) from e
+        raise ValueError(f"{checkpointer.directory}/{step} cannot be read ({type(e).__name__}: {(str(e).splitlines() or [''])[0][:200]}): "
+                         "if it is damaged, remove that folder to go on from " + (f"step {before[-1]}" if before else "the beginning")) from e
 
 def _restore(checkpointer, state, config):
     "The state of the latest checkpoint, laid out like `state`; raises `ValueError` where configuration or shapes differ, or the files are damaged."
@@ -150,8 +151,8 @@ def fit(step_fn,              # (state, batch) -> (state, metrics); metrics are 
         describe: str = "training",          # beside the progress bar
        ):
     """Train from the latest checkpoint in `directory`, or from `state`, to `steps`. Every process of a job calls it.
-
-    Returns the state and the log, a list of dictionaries. Raises `FloatingPointError` where the loss or the gradient's norm is not finite, `OSError` where a checkpoint cannot be written, `ValueError` for checkpoints or lines of the log every 0 steps, and for a checkpoint that is damaged."""
+    Returns the state and the log, a list of dictionaries. Raises `FloatingPointError` where the loss or the gradient's norm is not finite, `OSError` where
+    a checkpoint cannot be written, `ValueError` for checkpoints or lines of the log every 0 steps, and for a checkpoint that is damaged."""
     if min(save_every, log_every) < 1: raise ValueError(f"save_every and log_every must be at least 1 step, not {save_every} and {log_every}")
     directory = here(directory).absolute() if directory else None
     with (_checkpointer(directory / "checkpoints", keep) if directory else nullcontext() as saver,
@@ -163,7 +164,9 @@ def fit(step_fn,              # (state, batch) -> (state, metrics); metrics are 
         compiled, first = jit_step(step_fn), int(state["step"])
         clock, logged = time.perf_counter(), first
 
-        def lost(step, e): raise OSError(f"{describe}: step {step} could not be saved: {str(e).splitlines()[0]}; last good checkpoint: {_good(good, directory)}") from e
+        def lost(step, e):
+            why = (str(e).splitlines() or [type(e).__name__])[0]
+            raise OSError(f"{describe}: step {step} could not be saved: {why}; last good checkpoint: {_good(good, directory)}") from e
 
         def settle():
             "Wait for the checkpoint on its way, if there is one."
@@ -180,7 +183,9 @@ def fit(step_fn,              # (state, batch) -> (state, metrics); metrics are 
             values = {k: float(v) for k, v in metrics.items()}
             if broken := [k for k in ("loss", "gradient_norm") if not math.isfinite(values.get(k, 0))]:
                 settle()
-                raise FloatingPointError(f"{describe}: the {broken[0].replace('_', ' ')} of step {step} is {values[broken[0]]}; last good checkpoint: {_good(good, directory)}" + (f"; its batch: {about_batch(step - 1)}" if about_batch else ""))
+                raise FloatingPointError(f"{describe}: the {broken[0].replace('_', ' ')} of step {step} is {values[broken[0]]}; "
+                                         f"last good checkpoint: {_good(good, directory)}" +
+                                         (f"; its batch: {about_batch(step - 1)}" if about_batch else ""))
             if step % log_every and step != steps and not (evaluate_every and step % evaluate_every == 0): return
             seconds, clock = time.perf_counter() - clock, time.perf_counter()
             each, logged = seconds / max(1, step - logged), step

@@ -23,7 +23,8 @@ def init(coordinator: str | None = None, # "host:port" of process 0, the same fo
          processes: int | None = None,   # in the job
          process: int | None = None,     # this one's number, from 0
         ) -> str:
-    "Join the job that this process belongs to, if any; once, before JAX is used. Returns a line about it. Raises `ValueError` for half an address, and for numbers that are none."
+    """Join the job that this process belongs to, if any; once, before JAX is used. Returns a line about it.
+    Raises `ValueError` for half an address, and for numbers that are none."""
     given = [a if a is not None else os.environ.get(f"LVM_{n}") for n, a in (("COORDINATOR", coordinator), ("PROCESSES", processes), ("PROCESS", process))]
     if any(a is not None for a in given) and None in given:
         raise ValueError(f"coordinator, processes and process belong together (arguments, or LVM_COORDINATOR, LVM_PROCESSES and LVM_PROCESS); given: {given}")
@@ -35,7 +36,8 @@ def init(coordinator: str | None = None, # "host:port" of process 0, the same fo
             try: jax.distributed.initialize()
             except ValueError as e:
                 if "should be defined" not in str(e): raise
-    return f"process {jax.process_index()} of {jax.process_count()}, {jax.local_device_count()} of {jax.device_count()} devices ({jax.devices()[0].device_kind})"
+    return (f"process {jax.process_index()} of {jax.process_count()}, "
+            f"{jax.local_device_count()} of {jax.device_count()} devices ({jax.devices()[0].device_kind})")
 
 # %% ../nbs/07_mesh.ipynb #574b7941
 AXES = ("data", "fsdp", "tensor", "seq")

@@ -144,7 +144,8 @@ def best_shift(truth: np.ndarray,      # (H, W) class ids of one picture
     moves, padded = range(-reach, reach + 1, step), np.pad(prediction, reach, mode="edge")
     (h, w), keep = truth.shape, truth != ignore
     at = lambda y, x: padded[reach + y:reach + y + h, reach + x:reach + x + w]
-    return at(*max(sorted(((y, x) for y in {0, *moves} for x in {0, *moves}), key=lambda m: (abs(m[0]) + abs(m[1]), m)), key=lambda m: np.count_nonzero((at(*m) == truth) & keep)))
+    return at(*max(sorted(((y, x) for y in {0, *moves} for x in {0, *moves}), key=lambda m: (abs(m[0]) + abs(m[1]), m)),
+                   key=lambda m: np.count_nonzero((at(*m) == truth) & keep)))
 
 # %% ../nbs/19_metrics.ipynb #e2a865af
 def check_palette(colours: np.ndarray, # (K, 3) uint8
@@ -153,8 +154,11 @@ def check_palette(colours: np.ndarray, # (K, 3) uint8
     "`colours`, or a `ValueError` that names the classes which share one: their pixels cannot be told apart."
     _, first, group = np.unique(np.asarray(colours), axis=0, return_index=True, return_inverse=True)
     twice = [(int(first[g]), k) for k, g in enumerate(group.reshape(-1)) if first[g] != k]
-    if twice: raise ValueError(f"palette {name!r} is not injective: " + ", ".join(f"classes {a} and {b} are both {tuple(int(v) for v in colours[a])}" for a, b in twice) +
-                               "; masks drawn with it cannot be scored. Take one whose colours all differ" + "; for ADE20K that is Painter's, 'ade20k'" * ("ade20k" in name))
+    if twice:
+        raise ValueError(f"palette {name!r} is not injective: " +
+                         ", ".join(f"classes {a} and {b} are both {tuple(int(v) for v in colours[a])}" for a, b in twice) +
+                         "; masks drawn with it cannot be scored. Take one whose colours all differ" +
+                         "; for ADE20K that is Painter's, 'ade20k'" * ("ade20k" in name))
     return colours
 
 def decode_mask(image: np.ndarray,   # (H, W, 3) uint8, or float in [0, 1]
@@ -165,7 +169,9 @@ def decode_mask(image: np.ndarray,   # (H, W, 3) uint8, or float in [0, 1]
     image = np.asarray(image)
     if image.ndim != 3 or image.shape[-1] != 3: raise ValueError(f"a mask is a picture (H, W, 3), not {image.shape}")
     pixels = as_pixels(image)
-    if size is not None and tuple(size) != pixels.shape[:2]: pixels = np.stack([np.asarray(Image.fromarray(p).resize(size[::-1], Image.Resampling.BILINEAR)) for p in np.moveaxis(pixels, -1, 0)], -1)
+    if size is not None and tuple(size) != pixels.shape[:2]:
+        pixels = np.stack([np.asarray(Image.fromarray(p).resize(size[::-1], Image.Resampling.BILINEAR))
+                           for p in np.moveaxis(pixels, -1, 0)], -1)
     return nearest_colour(pixels, colours).astype(np.int64)
 
 # %% ../nbs/19_metrics.ipynb #458831c0
@@ -182,7 +188,8 @@ def edge_counts(truth: np.ndarray,  # edges, white on black, (H, W, 3), uint8 or
                 answer: np.ndarray, # the same shape
                 reach: int = 1,     # pixels that an edge may lie aside
                ) -> np.ndarray:
-    "(4,) int64: the answer's edge pixels that lie within reach of the truth's, all of its; the truth's within reach of the answer's, all of its. Counts of pictures add up. Raises `ValueError` for shapes that differ."
+    """(4,) int64: the answer's edge pixels that lie within reach of the truth's, all of its; the truth's within reach of the answer's, all of its.
+    Counts of pictures add up. Raises `ValueError` for shapes that differ."""
     if np.shape(truth) != np.shape(answer): raise ValueError(f"images have shapes {np.shape(truth)} and {np.shape(answer)}")
     if np.ndim(truth) != 3 or np.shape(truth)[-1] != 3: raise ValueError(f"edges are a picture (H, W, 3), not {np.shape(truth)}")
     truth, answer = (np.uint8(as_unit(x).mean(-1) > 0.5) for x in (truth, answer))
@@ -191,7 +198,8 @@ def edge_counts(truth: np.ndarray,  # edges, white on black, (H, W, 3), uint8 or
 
 def f_measure(counts: np.ndarray # sums of `edge_counts`
              ) -> float:
-    "Harmonic mean of precision and recall of all pictures together, in [0, 1], as the Berkeley benchmark takes it at one threshold; 0 where nothing was found, NaN where there is nothing to find."
+    """Harmonic mean of precision and recall of all pictures together, in [0, 1], as the Berkeley benchmark takes it at one threshold;
+    0 where nothing was found, NaN where there is nothing to find."""
     precision, recall = counts[0] / max(counts[1], 1), counts[2] / max(counts[3], 1)
     return float("nan") if not counts[3] else float(2 * precision * recall / (precision + recall)) if counts[0] else 0.0
 
@@ -221,7 +229,8 @@ class FeatureStats:
 
     @classmethod
     def from_batches(cls, batches: Iterable[np.ndarray]) -> "FeatureStats":
-        """The statistics of all rows of `batches`, each (n, d), which are let go of once they are counted. Rows are merged in blocks of one size, so that the result does not depend, to the last bit, on how they were batched. Raises `ValueError` for none."""
+        """The statistics of all rows of `batches`, each (n, d), which are let go of once they are counted.
+        Rows are merged in blocks of one size, so that the result does not depend, to the last bit, on how they were batched. Raises `ValueError` for none."""
         stats, held, rows = None, [], 0
         def merged(stats, x): return cls._of(x) if stats is None else stats + cls._of(x)
         for batch in batches:
@@ -285,7 +294,8 @@ def _frechet(mean, covariance, other, root) -> float: # `other` with its `_root`
     return float(((mean - other.mean) ** 2).sum() + np.trace(covariance) + np.trace(other.covariance) - 2 * cross)
 
 def frechet_distance(a: FeatureStats, b: FeatureStats) -> float:
-    "The squared Fréchet distance of two Gaussians with these statistics, at least 0 up to rounding (Heusel et al., 2017). Raises `ValueError` for features of different dimensions."
+    """The squared Fréchet distance of two Gaussians with these statistics, at least 0 up to rounding (Heusel et al., 2017).
+    Raises `ValueError` for features of different dimensions."""
     if a.mean.shape != b.mean.shape: raise ValueError(f"features have {a.mean.size} and {b.mean.size} dimensions")
     if a.n < b.n: a, b = b, a  # the smaller set's covariance has the smaller rank
     return _frechet(a.mean, a.covariance, b, _root(b))
@@ -303,13 +313,16 @@ def frechet_score(real: FeatureStats, fake: FeatureStats,
     note = ""
     if n < d:
         note = f"fewer samples ({n}) than features ({d}): compare only at the same N"
-        warnings.warn(f"{metric} of {n} samples with {d} features is far above its value at infinite N; its floor here, real against real, is {'not known' if floor is None else _short(floor)}", stacklevel=2)
-    return Score(metric, frechet_distance(real, fake), fake.n, "; ".join(x for x in (protocol, f"{real.n} real" * (real.n != fake.n), "ddof 1") if x), floor, oracle, note=note)
+        warnings.warn(f"{metric} of {n} samples with {d} features is far above its value at infinite N; "
+                      f"its floor here, real against real, is {'not known' if floor is None else _short(floor)}", stacklevel=2)
+    return Score(metric, frechet_distance(real, fake), fake.n,
+                 "; ".join(x for x in (protocol, f"{real.n} real" * (real.n != fake.n), "ddof 1") if x), floor, oracle, note=note)
 
 # %% ../nbs/19_metrics.ipynb #e6d51fd2
 def frechet_infinity(real: FeatureStats, fake: np.ndarray, # (N, d) features
                      metric: str = "FID", protocol: str = "", points: int = 15, seed: int = 0) -> Score:
-    "The Fréchet distance extrapolated to infinitely many generated samples, from `points` subsets of N/5 to N evenly spaced in 1/n. Raises `ValueError` for fewer than 10 generated samples or 2 real ones."
+    """The Fréchet distance extrapolated to infinitely many generated samples, from `points` subsets of N/5 to N evenly spaced in 1/n.
+    Raises `ValueError` for fewer than 10 generated samples or 2 real ones."""
     fake, rng = as_features(fake), np.random.default_rng(seed)
     N = len(fake)
     if N < 10 or real.n < 2: raise ValueError(f"{metric} at infinite N needs at least 10 generated samples and 2 real ones, not {N} and {real.n}")
@@ -331,7 +344,8 @@ def kernel_distance(real: np.ndarray, fake: np.ndarray, # (N, d) and (M, d) feat
                     subsets: int = 100, size: int = 1000, # the sets' own, if they are smaller
                     seed: int = 2020,                     # torch-fidelity's, whose subsets these are
                    ) -> Score:
-    "KID: the unbiased squared MMD with the kernel (x.y / d + 1)^3, mean over random subsets. Raises `ValueError` for features of different dimensions, or fewer than 2 samples."
+    """KID: the unbiased squared MMD with the kernel (x.y / d + 1)^3, mean over random subsets.
+    Raises `ValueError` for features of different dimensions, or fewer than 2 samples."""
     real, fake = as_features(real), as_features(fake)
     if real.shape[1] != fake.shape[1]: raise ValueError(f"features have {real.shape[1]} and {fake.shape[1]} dimensions")
     if subsets < 1: raise ValueError(f"KID is a mean over at least 1 subset, not {subsets}")
@@ -343,7 +357,8 @@ def kernel_distance(real: np.ndarray, fake: np.ndarray, # (N, d) and (M, d) feat
         y, x = (a[rng.choice(len(a), size, replace=False)].astype(np.float64) for a in (fake, real))
         within = sum((k.sum() - np.trace(k)) / (size * (size - 1)) for k in (kernel(x, x), kernel(y, y)))
         values[i] = within - 2 * kernel(x, y).mean()
-    return Score("KID", float(values.mean()), len(fake), "; ".join(x for x in (protocol, f"{subsets} subsets of {size}, seed {seed}") if x), note=f"standard deviation of the subsets {_short(values.std())}" if size < max(len(real), len(fake)) else "")
+    return Score("KID", float(values.mean()), len(fake), "; ".join(x for x in (protocol, f"{subsets} subsets of {size}, seed {seed}") if x),
+                 note=f"standard deviation of the subsets {_short(values.std())}" if size < max(len(real), len(fake)) else "")
 
 # %% ../nbs/19_metrics.ipynb #ddcc8b38
 def _distances(a, b, chunk=1000):
@@ -357,15 +372,19 @@ def precision_recall(real: np.ndarray, fake: np.ndarray, # (N, d) features each
                      protocol: str = "", neighbours: int = 3) -> tuple[Score, Score]:
     "Precision and recall of `fake`, in [0, 1]. Raises `ValueError` for sets of different sizes, or no larger than `neighbours`."
     real, fake = (as_features(a).astype(np.float64) for a in (real, fake))
-    if real.shape != fake.shape: raise ValueError(f"precision and recall compare sets of one size, not {len(real)} real with {len(fake)} generated samples: leave out the surplus")
-    if len(real) <= neighbours: raise ValueError(f"precision and recall need more than {neighbours} samples of each kind, not {len(real)}")
+    if real.shape != fake.shape:
+        raise ValueError(f"precision and recall compare sets of one size, not {len(real)} real with {len(fake)} generated samples: "
+                         "leave out the surplus")
+    if len(real) <= neighbours:
+        raise ValueError(f"precision and recall need more than {neighbours} samples of each kind, not {len(real)}")
     reach = lambda x: np.concatenate([np.partition(d, neighbours, 1)[:, neighbours] for d in _distances(x, x)])
     covered = lambda x, by: float(np.concatenate([(d <= r).any(1) for r in [reach(by)] for d in _distances(x, by)]).mean())
     protocol = "; ".join(x for x in (protocol, f"{neighbours} neighbours") if x)
     return Score("precision", covered(fake, real), len(fake), protocol), Score("recall", covered(real, fake), len(fake), protocol)
 
 # %% ../nbs/19_metrics.ipynb #6e919ffc
-VIDEO_IS = {"all": (0, 1, 1), "tgan2": (2048, 10, 1), "magvit": (10_000, 4, 1), "stylegan-v": (2048, 1, 10)}  # name -> samples a repeat (0: all), repeats, splits of each
+# name -> samples a repeat (0: all), repeats, splits of each
+VIDEO_IS = {"all": (0, 1, 1), "tgan2": (2048, 10, 1), "magvit": (10_000, 4, 1), "stylegan-v": (2048, 1, 10)}
 
 def inception_score(logits: np.ndarray,       # (N, classes), in the order of the samples
                     protocol: str = "",       # of the features
@@ -374,18 +393,23 @@ def inception_score(logits: np.ndarray,       # (N, classes), in the order of th
                     seed: int | None = None,  # shuffles first, as torch-fidelity does with 2020
                     oracle: float | None = None,
                    ) -> Score:
-    "IS, from 1 to the number of classes: the mean over splits, their standard deviation in the note. Raises `ValueError` for too few samples, or a number that does not divide into the repeats."
+    """IS, from 1 to the number of classes: the mean over splits, their standard deviation in the note.
+    Raises `ValueError` for too few samples, or a number that does not divide into the repeats."""
     x = as_features(logits).astype(np.float64)
     if min(splits, repeats) < 1: raise ValueError(f"splits and repeats must be at least 1, not {splits} and {repeats}")
     if len(x) < 2 * splits * repeats: raise ValueError(f"IS in {splits * repeats} splits needs at least {2 * splits * repeats} samples, not {len(x)}")
     if seed is not None: x = x[np.random.RandomState(seed).permutation(len(x))]
     x = x - x.max(1, keepdims=True)
     log_p = x - np.log(np.exp(x).sum(1, keepdims=True))
-    parts = [part for repeat in np.split(log_p, repeats) for part in (repeat[i * len(repeat) // splits:(i + 1) * len(repeat) // splits] for i in range(splits))] if len(x) % repeats == 0 else None
+    parts = [part for repeat in np.split(log_p, repeats)
+             for part in (repeat[i * len(repeat) // splits:(i + 1) * len(repeat) // splits] for i in range(splits))
+            ] if len(x) % repeats == 0 else None
     if parts is None: raise ValueError(f"{len(x)} samples do not divide into {repeats} repeats")
     scores = [np.exp((np.exp(part) * (part - np.log(np.exp(part).mean(0)))).sum(1).mean()) for part in parts]
     note = f"standard deviation {np.std(scores):.3g} over {len(scores)} parts" if len(scores) > 1 else ""
-    return Score("IS", float(np.mean(scores)), len(x), "; ".join(s for s in (protocol, f"{repeats} x {len(x) // repeats} samples in {splits} split{'s' * (splits > 1)}") if s), oracle=oracle, note=note)
+    return Score("IS", float(np.mean(scores)), len(x),
+                 "; ".join(s for s in (protocol, f"{repeats} x {len(x) // repeats} samples in {splits} split{'s' * (splits > 1)}") if s),
+                 oracle=oracle, note=note)
 
 def video_is_parts(kind: str,     # of `VIDEO_IS`
                    samples: int,  # that there are
@@ -413,7 +437,9 @@ def clips_for(kind: str, clips: np.ndarray) -> np.ndarray: # (N, T, H, W, 3) uin
     clips = clips[:, first:]
     if between is None or clips.shape[2:4] == (between, between): return clips
     flat = clips.reshape(-1, *clips.shape[2:])
-    return np.stack([np.asarray(Image.fromarray(f).resize((between, between), Image.Resampling.BILINEAR)) for f in flat]).reshape(*clips.shape[:2], between, between, 3)
+    return np.stack([
+        np.asarray(Image.fromarray(f).resize((between, between), Image.Resampling.BILINEAR)) for f in flat
+    ]).reshape(*clips.shape[:2], between, between, 3)
 
 # %% ../nbs/19_metrics.ipynb #b6a5a8a0
 def reference_features(features: Callable,  # pictures -> (n, d); with `protocol` and `digest`, as `features.Features`

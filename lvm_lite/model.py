@@ -75,7 +75,8 @@ def block_weights(config: ModelConfig) -> dict:
     "The matrices of a block: name -> (shape, mesh axes)."
     D, F = config.hidden_dim, config.mlp_dim
     widen, back = ("fsdp", "tensor"), ("tensor", "fsdp")
-    return dict(query=((D, D), widen), key=((D, D), widen), value=((D, D), widen), out=((D, D), back), gate=((D, F), widen), up=((D, F), widen), down=((F, D), back))
+    return dict(query=((D, D), widen), key=((D, D), widen), value=((D, D), widen), out=((D, D), back),
+                gate=((D, F), widen), up=((D, F), widen), down=((F, D), back))
 
 def _normal(key, shape, axes): return nnx.Param(0.02 * jax.random.normal(key, shape, out_sharding=layout(*axes)))
 
@@ -198,7 +199,8 @@ def _nll(logits, targets):
 def _chunks(hidden, targets, chunk):
     "(n, D) and (n,) in pieces; targets are filled up with -1, which counts for nothing."
     n = min(chunk, len(targets))
-    return jnp.pad(hidden, ((0, -len(hidden) % n), (0, 0))).reshape(-1, n, hidden.shape[1]), jnp.pad(targets, (0, -len(targets) % n), constant_values=-1).reshape(-1, n)
+    return (jnp.pad(hidden, ((0, -len(hidden) % n), (0, 0))).reshape(-1, n, hidden.shape[1]),
+            jnp.pad(targets, (0, -len(targets) % n), constant_values=-1).reshape(-1, n))
 
 @partial(jax.custom_vjp, nondiff_argnums=(3,))
 def _loss_sum(hidden, head, targets, chunk: int):

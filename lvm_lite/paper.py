@@ -51,7 +51,9 @@ class Artist:
             ) -> np.ndarray:
         "What follows each prompt, (B, frames, H, W, 3) float32 in [0, 1]."
         shown = np.stack([p.images for p in prompts])
-        return np.concatenate([complete(self.model, self.tokenizer, shown[i:i + batch_size], frames, seed=seed, first=i, temperature=temperature, top_k=top_k, **options) for i in range(0, len(shown), batch_size)])
+        return np.concatenate([complete(self.model, self.tokenizer, shown[i:i + batch_size], frames, seed=seed, first=i,
+                                        temperature=temperature, top_k=top_k, **options)
+                               for i in range(0, len(shown), batch_size)])
 
     def oracle(self, images) -> np.ndarray:
         "Pictures (B, H, W, 3) through the tokenizer and back: the best that any model of these tokens can draw."
@@ -65,7 +67,8 @@ def describe_training(directory: Path, config: ModelConfig) -> str:
     logs = {s: read_log(run / s) for s in list(STAGES)[:list(STAGES).index(stage) + 1]} if stage in STAGES else {}
     if logs and all(logs.values()):
         minutes = sum(line["seconds"] for log in logs.values() for line in log) / 60
-        return f"{'Short training' if run.name == 'sample' else f'Profile {run.name}'}: {size}, {' + '.join(str(log[-1]['step']) for log in logs.values())} steps, {minutes:.1f} minutes."
+        return (f"{'Short training' if run.name == 'sample' else f'Profile {run.name}'}: {size}, "
+                f"{' + '.join(str(log[-1]['step']) for log in logs.values())} steps, {minutes:.1f} minutes.")
     if t := noted_training(directory):
         took = f", {t['minutes']:.0f} minutes" if "minutes" in t else ""
         return f"{directory.name}: {size}, stage {t['stage']['name']}, {t['step']} steps{took}."
@@ -73,17 +76,19 @@ def describe_training(directory: Path, config: ModelConfig) -> str:
 
 # %% ../nbs/22_paper.ipynb #b1a00550
 def open_artist(settings: Profile,
-                source: str | Path = "",  # a name of `SHIPPED`, or a Hugging Face Llama directory; by default what ships, or what the profile's fine-tuning left
+                source: str | Path = "",  # of `SHIPPED`, or a Hugging Face Llama directory; by default what ships, or what the profile's fine-tuning left
                 stage: str = "finetune",  # whose model is the default
                ) -> Artist:
-    "The model that a figure is about. Raises `FileNotFoundError` that says what to put where and what it takes, and `ValueError` for weights of another tokenizer."
+    """The model that a figure is about. Raises `FileNotFoundError` that says what to put where and what it takes, and `ValueError` for weights of
+    another tokenizer."""
     tokenizer = load_tokenizer(settings.tokenizer)
     name = str(source) or dict(finetune="sample", long_video="sample-long")[stage] if settings.tokenizer == "sample" else source
     directory = model_directory(name) if name else checkout() / "runs" / settings.name / stage / "model"
     if not directory.exists(): raise FileNotFoundError(f"{directory} is not there" + ("" if name else f": {training_time(settings, stage)}"))
     model = load_model(directory, compute_dtype())
     check_pair(model, tokenizer, directory)
-    return Artist(serve(model, release=True), tokenizer, describe_training(directory, model.config), f"Sample world, {settings.image_size} px: not the paper's data." if settings.tokenizer == "sample" else f"{settings.image_size} px.",
+    return Artist(serve(model, release=True), tokenizer, describe_training(directory, model.config),
+                  f"Sample world, {settings.image_size} px: not the paper's data." if settings.tokenizer == "sample" else f"{settings.image_size} px.",
                   dict(model=directory, tokenizer=tokenizer_hash(tokenizer)))
 
 def training_time(settings: Profile, stage: str) -> str:
@@ -102,7 +107,8 @@ def opened(settings: Profile,
            frames: int = 16,
            level: str = "",  # of the sample world; the profile's by default
           ) -> tuple[Task, object, object]: # the task, and the sources of pairs and of queries
-    "What a figure asks with: pairs from training, queries from what no training saw, or from training too where a data set has no other split (InstructPix2Pix). What an annotator drew for a data set lies beside it, as in `data-sets/imagenet-depth`."
+    """What a figure asks with: pairs from training, queries from what no training saw, or from training too where a data set has no other split
+    (InstructPix2Pix). What an annotator drew for a data set lies beside it, as in `data-sets/imagenet-depth`."""
     row = TABLE3[task] if task in TABLE3 else as_task(task)
     if settings.tokenizer == "sample":
         task = stand_in(row) if task in TABLE3 else row
@@ -120,7 +126,8 @@ def ask(opened: tuple, count: int, pairs: int = 3, seed: int = 0) -> list:
     return [prompt(task, heldout, at, pairs=pairs, examples=(training, (seed, i))) for i, at in enumerate(query_seeds(heldout, count, seed))]
 
 def query_seeds(heldout, count: int, seed: int = 0) -> list[tuple]:
-    "Seeds of `prompt` for so many queries: of a data set, whose list begins with one class or one city, items drawn by `seed`. Raises `ValueError` where it has fewer."
+    """Seeds of `prompt` for so many queries: of a data set, whose list begins with one class or one city, items drawn by `seed`.
+    Raises `ValueError` where it has fewer."""
     if isinstance(heldout, World): return [(seed, i) for i in range(count)]
     if len(heldout) < count: raise ValueError(f"{heldout.name} has {len(heldout)} items, and {count} queries were asked for")
     return [(seed, int(n)) for n in generator("queries", seed).permutation(len(heldout))[:count]]
@@ -142,12 +149,16 @@ def answered(artist: Artist,
             ) -> tuple:            # the figure; the answers, (B, H, W, 3), at `temperature` and at `CALMER`
     "Rows of prompts with their answers, as Figures 2 to 4 show them."
     answers, calmer = (artist.draw(prompts, seed=seed, temperature=t, top_k=top_k)[:, 0] for t in (temperature, CALMER))
-    fig = grid([[*p.images, a, c, p.answer] for p, a, c in zip(prompts, answers, calmer)], framed=[7, 8], labels=[label if label != before else "" for before, label in zip(["", *labels], labels)],
-               titles=[(0, 5, "prompt: three pairs"), (6, 6, "query"), (7, 7, "generated"), (8, 8, f"T = {CALMER}"), (9, 9, "truth")], caption=artist.caption(top_k, temperature))
+    fig = grid([[*p.images, a, c, p.answer] for p, a, c in zip(prompts, answers, calmer)], framed=[7, 8],
+               labels=[label if label != before else "" for before, label in zip(["", *labels], labels)],
+               titles=[(0, 5, "prompt: three pairs"), (6, 6, "query"), (7, 7, "generated"), (8, 8, f"T = {CALMER}"), (9, 9, "truth")],
+               caption=artist.caption(top_k, temperature))
     return fig, answers, calmer
 
 # %% ../nbs/22_paper.ipynb #d3592ad3
-KINDS = {"segmentation": "mask", "depth": "depth", "edges": "edges", "colourisation": "picture", "inpainting": "picture", "segmentation-to-image": "picture"} # task -> kind of its answers
+# task -> kind of its answers
+KINDS = {"segmentation": "mask", "depth": "depth", "edges": "edges",
+         "colourisation": "picture", "inpainting": "picture", "segmentation-to-image": "picture"}
 
 def _looks(images) -> np.ndarray: # (n, H, W, 3) uint8, or float in [0, 1] -> (n, 7)
     x = as_unit(images)
@@ -155,15 +166,18 @@ def _looks(images) -> np.ndarray: # (n, H, W, 3) uint8, or float in [0, 1] -> (n
     colour, bright = high - low, x.mean(-1)
     steps = np.abs(np.diff(bright, axis=1)).mean((1, 2)), np.abs(np.diff(bright, axis=2)).mean((1, 2))
     share = lambda mask: mask.mean((1, 2))
-    return np.stack([share(colour < 0.08), share(high < 0.1), share((high > 0.9) & ((low < 0.1) | (low > 0.9))), colour.mean((1, 2)), bright.std((1, 2)), np.median(bright, (1, 2)), sum(steps)], 1)
+    return np.stack([share(colour < 0.08), share(high < 0.1), share((high > 0.9) & ((low < 0.1) | (low > 0.9))),
+                     colour.mean((1, 2)), bright.std((1, 2)), np.median(bright, (1, 2)), sum(steps)], 1)
 
 def coloured_masks(mask_of, count: int, seed: int = 0) -> list[tuple]:
-    "The first `count` of the seeds `(seed, i)` whose mask, `mask_of` that seed, (H, W, 3), has a class of colour: one of grey and white alone could be taken for depth."
+    """The first `count` of the seeds `(seed, i)` whose mask, `mask_of` that seed, (H, W, 3), has a class of colour:
+    one of grey and white alone could be taken for depth."""
     coloured = lambda mask: (np.ptp(mask, -1) > 0).any()
     return list(itertools.islice((at for at in zip(itertools.repeat(seed), itertools.count()) if coloured(mask_of(at))), count))
 
 class AnswerKinds:
-    "Tells masks, depth, edges and pictures apart: the kind whose true answers, taken to be normal, make an answer likeliest. Answers of the sample world, through the tokenizer."
+    """Tells masks, depth, edges and pictures apart: the kind whose true answers, taken to be normal, make an answer likeliest.
+    Answers of the sample world, through the tokenizer."""
     def __init__(self, tokenizer, world: World, samples: int = 150, seed: int = 0):
         seeds = coloured_masks(lambda at: draw_pair("segmentation", world.scene(at), at)[1], samples, seed)
         looks = {task: _looks(tokenizer.decode(tokenizer.encode(np.stack([draw_pair(task, world.scene(at), at)[1] for at in seeds])))) for task in KINDS}
@@ -178,11 +192,15 @@ class AnswerKinds:
         return np.array(self.names)[(np.einsum("nki,kij,nkj->nk", away, self.inverse, away) + self.volume).argmin(1)]
 
 # %% ../nbs/22_paper.ipynb #3ecd140c
-def lacks(settings: Profile, data_sets=(), stages=(), data: str | Path = "data-sets", root: Path | None = None) -> list[str]: # root: of the runs, by default this checkout
-    "What a step of the runner lacks at a profile, in words: data sets, the models of stages, or the corpus as a stage of its own. Nothing at a profile of the sample world, which ships."
+def lacks(settings: Profile, data_sets=(), stages=(), data: str | Path = "data-sets",
+          root: Path | None = None, # of the runs, by default this checkout
+         ) -> list[str]:
+    """What a step of the runner lacks at a profile, in words: data sets, the models of stages, or the corpus as a stage of its own.
+    Nothing at a profile of the sample world, which ships."""
     if settings.tokenizer == "sample": return []
     lost = []
-    if (stages or data_sets) and not Path(settings.tokenizer).exists(): lost.append(f"the tokenizer {settings.tokenizer} (guides/official_checkpoint says where it comes from)")
+    if (stages or data_sets) and not Path(settings.tokenizer).exists():
+        lost.append(f"the tokenizer {settings.tokenizer} (guides/official_checkpoint says where it comes from)")
     runs = (root or checkout()) / "runs" / settings.name
     for stage in stages:
         if stage == "corpus":
@@ -190,5 +208,7 @@ def lacks(settings: Profile, data_sets=(), stages=(), data: str | Path = "data-s
         elif not (runs / stage / "model").exists(): lost.append(f"the model of stage {stage}: {training_time(settings, stage)}")
     for name, _, annotation in (n.partition(":") for n in data_sets):
         folder = _drawn(data, name, annotation) if annotation else Path(data) / name
-        if not folder.is_dir(): lost.append(f"{DATA_SETS[name].name} at {folder}: " + (f"its {annotation} as an annotator drew them, PNGs under the pictures' names" if annotation else DATA_SETS[name].needs))
+        if not folder.is_dir():
+            lost.append(f"{DATA_SETS[name].name} at {folder}: " +
+                        (f"its {annotation} as an annotator drew them, PNGs under the pictures' names" if annotation else DATA_SETS[name].needs))
     return lost

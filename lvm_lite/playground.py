@@ -55,7 +55,8 @@ def ask_task(task: str,
     if task.unit == "video": asked = video_prompt(world, example, given if is_frames(task) else None, task=task)
     else: asked = prompt(task, world, example, pairs, (_world("train", size, level), example))
     truth = asked.answer if asked.answer.ndim == 4 else asked.answer[None]
-    return Asked(asked.images, f"{task.name}, of the sample world", len(truth), 0 if task.unit == "video" else pairs, truth, PALETTE[:len(world.classes)] if task.output == "segmentation" else None)
+    return Asked(asked.images, f"{task.name}, of the sample world", len(truth), 0 if task.unit == "video" else pairs, truth,
+                 PALETTE[:len(world.classes)] if task.output == "segmentation" else None)
 
 # %% ../nbs/23_playground.ipynb #1b919ae3
 MOST_BYTES, MOST_PIXELS = 8_000_000, 25_000_000  # of an uploaded file; a Jupyter server takes 10 MB a message
@@ -74,14 +75,16 @@ def read_upload(name: str, content: bytes) -> np.ndarray:
 
 def check_count(pictures: int):
     "Raises a `ValueError` for a number of pictures that is not 1 to 7 pairs and a query."
-    if pictures not in range(3, IMAGES, 2): raise ValueError(f"a prompt is 1 to {IMAGES // 2 - 1} pairs and a query, an odd number of pictures from 3 to {IMAGES - 1}, not {pictures}")
+    if pictures not in range(3, IMAGES, 2):
+        raise ValueError(f"a prompt is 1 to {IMAGES // 2 - 1} pairs and a query, an odd number of pictures from 3 to {IMAGES - 1}, not {pictures}")
 
 def ask_pictures(pictures: list,          # (H, W, 3) uint8, or float in [0, 1], each: picture, answer, picture, answer, …, query
                  size: int,               # pixels a side
                  fit: str = "crop",       # one of `readers.FITS`
                  pairs: int | None = None # use the first so many; by default all
                 ) -> Asked:
-    "Pictures of somebody's own as a prompt. Raises a `ValueError` for an even number of them, fewer than a pair and a query, or more than the longest prompt has."
+    """Pictures of somebody's own as a prompt. Raises a `ValueError` for an even number of them, fewer than a pair and a query, or more than the
+    longest prompt has."""
     check_count(len(pictures))
     if pairs is not None and pairs < 1: raise ValueError(f"a prompt has at least 1 pair, not {pairs}")
     n = min(len(pictures) // 2, pairs or IMAGES)
@@ -96,7 +99,8 @@ def score(asked: Asked,
     if asked.truth is None: return {}
     if asked.colours is None: return {"PSNR": float(np.mean([psnr(t, a) for t, a in zip(asked.truth, answer)]))}
     truth, mask = (np.stack([decode_mask(x, asked.colours) for x in images]) for images in (asked.truth, answer))
-    return {"foreground IoU": float(np.mean([mask_iou(t, m) for t, m in zip(truth, mask)])), "mIoU": ConfusionMatrix(len(asked.colours)).update(truth, mask).miou()}
+    return {"foreground IoU": float(np.mean([mask_iou(t, m) for t, m in zip(truth, mask)])),
+            "mIoU": ConfusionMatrix(len(asked.colours)).update(truth, mask).miou()}
 
 # %% ../nbs/23_playground.ipynb #1e18409a
 def _cells(asked: Asked, answer):
@@ -206,7 +210,8 @@ class Playground:
         elif not question: raise ValueError("upload pictures first: a pair or more, and a query")
         elif len(question) > IMAGES: raise ValueError(f"a prompt has at most {IMAGES - 1} pictures, not {len(question)}")
         else:
-            asked = ask_pictures([read_upload(name, bytes(content)) for name, content in sorted(question, key=lambda file: natural(file[0]))], size, pairs=pairs)
+            asked = ask_pictures([read_upload(name, bytes(content))
+                                  for name, content in sorted(question, key=lambda file: natural(file[0]))], size, pairs=pairs)
         self.asked, self.settings = asked, dict(question=asked.what, example=example, pairs=asked.pairs, level=level, model=self.about)
         self._clear()
         self._say("ready")
@@ -244,7 +249,8 @@ class Playground:
             generate(self.served, tokens, self.asked.frames * config.tokens_per_image, key=jax.random.key(seed), temperature=temperature, top_k=top_k,
                      piece=self.tokenizer.config.grid, on_frame=self._came)
             self.score = score(self.asked, self.answer)
-            said = ", ".join([*(f"{name} {value:.3g}" for name, value in self.score.items()), f"{len(self.codes)} tokens in {time.perf_counter() - begun:.1f} s"])
+            said = ", ".join([*(f"{name} {value:.3g}" for name, value in self.score.items()),
+                              f"{len(self.codes)} tokens in {time.perf_counter() - begun:.1f} s"])
         except _Stopped: said = f"stopped after {self._progress()}"
         except Exception as e: said = (f"{e}" if isinstance(e, ValueError) else f"{type(e).__name__}: {e}").splitlines()[0]  # of a thread nobody would see it
         self.running = False
@@ -275,10 +281,12 @@ class Playground:
 
     @_told
     def save(self, folder: str | Path = "playground"):
-        "Write the PNG; its name says what was asked, and ends in 8 digits of the hash of what it holds: other pictures, levels and models have other names. Raises `ValueError` before there is a picture."
+        """Write the PNG; its name says what was asked, and ends in 8 digits of the hash of what it holds: other pictures, levels and models have other names.
+        Raises `ValueError` before there is a picture."""
         if not len(self.codes): raise ValueError("nothing to save: click Generate first")
         s, content = self.settings, self.png()
-        path = Path(folder) / (re.sub(r"\W+", "-", f"{s['question'].split(',')[0]} {s['example']} pairs {s['pairs']} k {s['top_k']} t {s['temperature']:g} seed {s['seed']} {hashlib.sha256(content).hexdigest()[:8]}") + ".png")
+        path = Path(folder) / (re.sub(r"\W+", "-", f"{s['question'].split(',')[0]} {s['example']} pairs {s['pairs']} k {s['top_k']} "
+                                                   f"t {s['temperature']:g} seed {s['seed']} {hashlib.sha256(content).hexdigest()[:8]}") + ".png")
         with atomic_write(path) as temporary: temporary.write_bytes(content)
         self._say(f"saved {path}")
 
@@ -297,12 +305,14 @@ def controls(play: Playground):
     wide = dict(layout=w.Layout(width="360px"), style=dict(description_width="90px"))
     later = wide | dict(continuous_update=False)
     task = w.Dropdown(options=[*TASKS, "my own pictures"], value="segmentation", description="task", **wide)
-    files = w.FileUpload(accept="image/*", multiple=True, description="pictures", layout=w.Layout(width="360px", display="none"), tooltip="picture, answer, picture, answer, …, query, in the order of their names")
+    files = w.FileUpload(accept="image/*", multiple=True, description="pictures", layout=w.Layout(width="360px", display="none"),
+                         tooltip="picture, answer, picture, answer, …, query, in the order of their names")
     pairs, example = w.IntSlider(3, 1, IMAGES // 2 - 1, description="pairs", **later), w.IntSlider(0, 0, 999, description="example", **later)
     fitting = [k for k in TOP_K if k <= play.served.config.codebook_size]
     top_k = w.SelectionSlider(options=fitting, value=max(k for k in fitting if k <= 100), description="top-k", **later)
     temperature, seed = w.FloatSlider(1.0, min=0.1, max=2.0, step=0.1, description="temperature", **later), w.IntSlider(0, 0, 999, description="seed", **later)
-    go, stop, save = (w.Button(description=text, layout=w.Layout(width="110px"), button_style=style) for text, style in (("Generate", "primary"), ("Stop", ""), ("Save PNG", "")))
+    go, stop, save = (w.Button(description=text, layout=w.Layout(width="110px"), button_style=style)
+                      for text, style in (("Generate", "primary"), ("Stop", ""), ("Save PNG", "")))
     picture, said = w.Image(format="png", layout=w.Layout(align_self="flex-start")), w.Label()
     def show(): picture.value, said.value = play.png(), play.message
     def ask(_=None):

@@ -83,7 +83,8 @@ def _parts(piece: Piece) -> list[tuple[int, int]]: # -> (first sentence, sentenc
     return [(first, min(PART, piece.first + piece.count - first)) for first in range(piece.first, piece.first + piece.count, PART)]
 
 def _draw(work: Work, first: int, count: int, seed: int, images: int):
-    "The pictures of some sentences, (count * images, H, W, 3), and what was skipped meanwhile; with the first of all also what the source's own list has and the source has not."
+    """The pictures of some sentences, (count * images, H, W, 3), and what was skipped meanwhile;
+    with the first of all also what the source's own list has and the source has not."""
     own = (seed, *work.task.name.encode()) if isinstance(work.source, World) else (seed,)
     skipped = getattr(work.source, "problems", [])
     before = len(skipped)
@@ -165,7 +166,8 @@ def pretokenize(path: str | Path,          # directory, or a URL such as gs://bu
     if not 0 <= rank < ranks: raise ValueError(f"rank {rank} of {ranks}: ranks count from 0 to {ranks - 1}")
     if shard_size < 1: raise ValueError(f"a shard has at least 1 sentence, not {shard_size}")
     names = [w.name for w in works]
-    if twice := sorted({n for n in names if names.count(n) > 1}): raise ValueError(f"two works of one name: {', '.join(twice)}; each becomes a source of the corpus")
+    if twice := sorted({n for n in names if names.count(n) > 1}):
+        raise ValueError(f"two works of one name: {', '.join(twice)}; each becomes a source of the corpus")
     todo = pieces(works, shard_size, images)
     if encoders: hashed, config = _start_ray(tokenizer)
     else: hashed, config = _describe(tokenizer := _load(tokenizer))
@@ -235,7 +237,9 @@ def row_works(root: str | Path,          # below it each data set lies in its ow
         row = plugged(lookup(TABLE3, name, "row of Table 3"), annotators)
         try:
             found = row_sources(row, root, frames=_frames(row, images), **options)
-            if not found: raise FileNotFoundError(f"nothing of it lies below {root}: " + "; ".join(f"{d.name} in {d.folder}/, needing {d.needs}" for d in data_sets(row)))
+            if not found:
+                raise FileNotFoundError(f"nothing of it lies below {root}: "
+                                        + "; ".join(f"{d.name} in {d.folder}/, needing {d.needs}" for d in data_sets(row)))
         except (ValueError, FileNotFoundError) as e: leave_out(name, e); continue
         for work, source in found.items():
             try: works.append(_at_most(work, row, source, sentences, images))
@@ -264,13 +268,18 @@ def pretokenize_stream(path: str | Path,
                        seed: int = 0,
                        images: int = IMAGES,
                       ) -> int:          # sentences
-    "Make the corpus at `path` of a stream, a shard of each of its sources; one with too few items for a sentence is left out. Raises `ValueError` for a stream that holds nothing, or has other shards than an earlier one wrote here, or a corpus that was begun otherwise."
+    """Make the corpus at `path` of a stream, a shard of each of its sources; one with too few items for a sentence is left out.
+    Raises `ValueError` for a stream that holds nothing, or has other shards than an earlier one wrote here, or a corpus that was begun otherwise."""
     hashed, config = _describe(tokenizer := _load(tokenizer))
     stream = iter(stream)
     if (first := next(stream, None)) is None: raise ValueError(f"{name}: the stream holds nothing")
-    writer = CorpusWriter(path, images * config.tokens_per_image, vocab_size or config.codebook_size + 100, hashed, dict(seed=seed, images=images, stream=name, names_and_first_item=fingerprint(first), options=first.options, **_taken(as_task(task))))
+    writer = CorpusWriter(path, images * config.tokens_per_image, vocab_size or config.codebook_size + 100, hashed,
+                          dict(seed=seed, images=images, stream=name, names_and_first_item=fingerprint(first), options=first.options,
+                               **_taken(as_task(task))))
     sentences, left = 0, {shard: writer.records(name, shard) for _, shard in writer.done()}  # by a stream before
-    def refuse(shard, there, count): raise ValueError(f"{path} has {there} sentences of shard {shard}, where this stream makes {count}: it is another one; remove {path} or write elsewhere")
+    def refuse(shard, there, count):
+        raise ValueError(f"{path} has {there} sentences of shard {shard}, where this stream makes {count}: "
+                         f"it is another one; remove {path} or write elsewhere")
     for shard, source in enumerate(tqdm(chain([first], stream), desc="tokenising a stream", unit=" shards", **_quiet())):
         work = Work(name, task, source)
         try: count = work.count(images)
@@ -288,17 +297,23 @@ def pretokenize_stream(path: str | Path,
 HELDOUT = 8  # sentences of each task in the held-out corpus
 
 def make_corpora(profile: str, root: str | Path = "runs", images: int = IMAGES):
-    "The training and held-out corpora of a profile, at `root/profile/corpus` and `root/profile/heldout`; with 64 images a sentence, of clips alone and a sixteenth as many, for that stage is short, at `corpus_64` and `heldout_64`. Raises `FileNotFoundError` with the command that makes it, where a corpus comes from data sets, and `ValueError` for a profile whose parts do not fit."
+    """The training and held-out corpora of a profile, at `root/profile/corpus` and `root/profile/heldout`; with 64 images a sentence, of clips alone
+    and a sixteenth as many, for that stage is short, at `corpus_64` and `heldout_64`.
+    Raises `FileNotFoundError` with the command that makes it, where a corpus comes from data sets, and `ValueError` for a profile whose parts do not fit."""
     p = load_profile(profile)
     mixture, suffix = (lookup(MIXTURES, p.mixture, "mixture"), "") if images == IMAGES else ({"video": 1.0}, f"_{images}")
     if p.tokenizer != "sample":
         for name, split in ((f"corpus{suffix}", "train"), (f"heldout{suffix}", "validation")):
             if exists(f"{root}/{profile}/{name}/manifest.json"): continue
-            raise FileNotFoundError(f"profile {profile}: no corpus at {root}/{profile}/{name}. It comes from data sets: lvm-lite tokenize --data FOLDER --tokenizer FILE --split {split}{f' --images {images}' * bool(suffix)} --out {root}/{profile}/{name}")
+            raise FileNotFoundError(f"profile {profile}: no corpus at {root}/{profile}/{name}. It comes from data sets: "
+                                    f"lvm-lite tokenize --data FOLDER --tokenizer FILE --split {split}"
+                                    f"{f' --images {images}' * bool(suffix)} --out {root}/{profile}/{name}")
         return
     tokenizer, vocab = load_tokenizer(p.tokenizer), p.config.vocab_size
     check_config(p.config, tokenizer, f"model {p.model} of profile {profile}")
-    if p.image_size != tokenizer.config.resolution: raise ValueError(f"profile {profile} has pictures of {p.image_size} pixels, tokenizer {p.tokenizer} takes {tokenizer.config.resolution}: set image_size to that")
+    if p.image_size != tokenizer.config.resolution:
+        raise ValueError(f"profile {profile} has pictures of {p.image_size} pixels, "
+                         f"tokenizer {p.tokenizer} takes {tokenizer.config.resolution}: set image_size to that")
     if p.split == "heldout": raise ValueError(f"profile {profile} trains on split heldout, which scores are taken on: take train or varied")
     equal = dict.fromkeys(mixture, 1.0)
     for name, works in (("corpus", share(World(p.split, p.image_size, p.level), p.sentences if images == IMAGES else p.sentences // 16, mixture)),

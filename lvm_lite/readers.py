@@ -26,7 +26,8 @@ from .world import Clip, Scene
 # %% ../nbs/05_readers.ipynb #1fb354a1
 def _open(file) -> Image.Image:
     "The picture in a path, in bytes or in a binary file, decoded."
-    if not isinstance(file, (str, Path, bytes)) and not hasattr(file, "read"): raise ValueError(f"a path, bytes or a binary file is wanted, not {type(file).__name__}")
+    if not isinstance(file, (str, Path, bytes)) and not hasattr(file, "read"):
+        raise ValueError(f"a path, bytes or a binary file is wanted, not {type(file).__name__}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -48,7 +49,8 @@ def read_image(file,                  # a path, bytes or a binary file
     if upright:
         try: ImageOps.exif_transpose(image, in_place=True)
         except (SyntaxError, TypeError, ValueError, struct.error): pass  # a damaged EXIF block is no fault of the picture
-    if image.mode.startswith("I;16") or image.mode == "I" and np.asarray(image).max() > 255: return np.repeat((np.asarray(image) >> 8).astype(np.uint8)[..., None], 3, -1)
+    if image.mode.startswith("I;16") or image.mode == "I" and np.asarray(image).max() > 255:
+        return np.repeat((np.asarray(image) >> 8).astype(np.uint8)[..., None], 3, -1)
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -56,7 +58,8 @@ def read_image(file,                  # a path, bytes or a binary file
 
 # %% ../nbs/05_readers.ipynb #177953f5
 def read_numbers(file) -> np.ndarray: # a path, bytes or a binary file
-    "The numbers in a mask, (H, W) uint8, uint16 or int32; those of an RGB picture are R + 256 G + 65536 B. Raises `ValueError` for fractions and for what is no picture."
+    """The numbers in a mask, (H, W) uint8, uint16 or int32; those of an RGB picture are R + 256 G + 65536 B.
+    Raises `ValueError` for fractions and for what is no picture."""
     image = _open(file)
     numbers = np.asarray(image.convert({"RGBA": "RGB", "LA": "L"}[image.mode]) if image.mode in ("RGBA", "LA") else image)
     if numbers.ndim == 3: return (numbers.astype(np.int32) * [1, 256, 65536]).sum(-1, dtype=np.int32)
@@ -73,7 +76,8 @@ def fit_scene(scene: Scene,
               size: int,            # pixels a side
               fit: str = "resize",  # one of `FITS`
              ) -> Scene:
-    "The scene at `size` x `size`: pictures bilinear with antialiasing, numbers and depth by nearest neighbour, boxes and joints moved along. Raises `ValueError` for an unknown `fit`, or a picture too small to be cut."
+    """The scene at `size` x `size`: pictures bilinear with antialiasing, numbers and depth by nearest neighbour, boxes and joints moved along.
+    Raises `ValueError` for an unknown `fit`, or a picture too small to be cut."""
     check_fit(fit)
     h, w = scene.image.shape[:2]
     if fit == "cut" and min(h, w) < size: raise ValueError(f"{w} x {h} pixels are too few to cut {size} x {size} out of them")
@@ -170,7 +174,8 @@ def stack_scenes(scenes: list[Scene]) -> Clip:
     def field_of(name):
         values = [getattr(s, name) for s in scenes]
         return None if any(v is None for v in values) else np.stack(values)
-    return Clip(field_of("image"), field_of("classes"), renumber(field_of("instances")), depth=field_of("depth"), pair=field_of("pair"), palette=scenes[0].palette)
+    return Clip(field_of("image"), field_of("classes"), renumber(field_of("instances")),
+                depth=field_of("depth"), pair=field_of("pair"), palette=scenes[0].palette)
 
 def renumber(instances: np.ndarray | None) -> np.ndarray | None:
     "Any object numbers as 0, 1, 2, …, uint16, of the same shape; 0 stays none."
@@ -195,7 +200,8 @@ def natural(name: str) -> list:
     return [int(part) if k % 2 else part for k, part in enumerate(re.split(r"(\d+)", name))]
 
 def _files(root: Path, kinds: tuple) -> list[str]:
-    "Paths of all files below `root` with a suffix of `kinds`, relative to it, sorted; hidden ones left out. A folder that links lead to twice is read once: they may go in a circle."
+    """Paths of all files below `root` with a suffix of `kinds`, relative to it, sorted; hidden ones left out. A folder that links lead to twice is read once:
+    they may go in a circle."""
     if not root.is_dir(): raise FileNotFoundError(f"{root}: no such folder")
     found, seen = [], set()
     for folder, inner, files in os.walk(root, followlinks=True):
@@ -277,7 +283,8 @@ def list_rows(root: Path, file: str,
     rows = csv.reader(text.splitlines(), delimiter=delimiter)
     try:
         head = next(rows, []) if any(isinstance(c, str) for c in columns) else list(columns)
-        if missing := [c for c in columns if c not in head]: raise ValueError(f"{path} has no column {', '.join(missing)}; it has {', '.join(head) or 'nothing'}")
+        if missing := [c for c in columns if c not in head]:
+            raise ValueError(f"{path} has no column {', '.join(missing)}; it has {', '.join(head) or 'nothing'}")
         for row in filter(None, rows):
             try: found.append([kind(row[head.index(c) if isinstance(c, str) else c].strip()) for c, kind in columns.items()])
             except (IndexError, ValueError):
@@ -359,7 +366,10 @@ def _read_frame(root, want, beside, numbers, palette, frame):
 
 # %% ../nbs/05_readers.ipynb #f7db8b0a
 _COCO_JSON = {"instances": "instances", "boxes": "instances", "keypoints": "person_keypoints", "classes": "panoptic"}
-_COCO_KEYS = {"instances": ("area", "bbox", "category_id", "segmentation"), "boxes": ("area", "bbox", "category_id"), "keypoints": ("keypoints", "num_keypoints"), "classes": ("segments_info",)}
+_COCO_KEYS = {"instances": ("area", "bbox", "category_id", "segmentation"),
+              "boxes": ("area", "bbox", "category_id"),
+              "keypoints": ("keypoints", "num_keypoints"),
+              "classes": ("segments_info",)}
 
 def coco(root: Path, split: str, want: set, take: Take, palette: str = "coco") -> Listing:
     "COCO's pictures with what is wanted of their objects, joints and panoptic classes. Raises `ValueError` for annotations that lack it."
@@ -412,7 +422,8 @@ def tars(root: Path, split: str, want: set, take: Take) -> Listing:
     return Listing(names, partial(_read_member, names, take), names.problems, names.ends)
 
 class TarNames(Sequence):
-    "The names of all pictures in some tar files; `problems` are those of the tars whose headers were read to count them. Raises `FileNotFoundError` for no tars, and `ValueError` for a count that is none."
+    """The names of all pictures in some tar files; `problems` are those of the tars whose headers were read to count them.
+    Raises `FileNotFoundError` for no tars, and `ValueError` for a count that is none."""
     def __init__(self, root: Path, files: list[str]):
         if not files: raise FileNotFoundError(f"{root}: no tar files")
         self.root, self.files, self.problems, self._kept = root, files, [], {}
@@ -481,7 +492,8 @@ def is_hub(root) -> bool:
     return str(root).startswith("hf:") or any((Path(root) / f).exists() for f in ("dataset_info.json", "dataset_dict.json", "state.json"))
 
 def load_hub(root, split: str, columns: dict, streaming: bool = False):
-    "A split of `hf:user/name`, or of a folder that `datasets` wrote, with its pictures and videos as undecoded bytes; raises `ValueError` where a column is missing, or another split is there."
+    """A split of `hf:user/name`, or of a folder that `datasets` wrote, with its pictures and videos as undecoded bytes;
+    raises `ValueError` where a column is missing, or another split is there."""
     need("datasets")
     import datasets
     if str(root).startswith("hf:"): found = datasets.load_dataset(str(root)[3:], split=split, streaming=streaming)

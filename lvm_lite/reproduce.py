@@ -33,14 +33,15 @@ class Step:
     stages: tuple[str, ...] = ()   # whose models it opens: "finetune" (or what its parameter `model` names), "long_video" (`longer`); "corpus" wants the corpus
     reads: tuple[str, ...] = ()    # files below the checkout that other commands make
     two: bool = False              # its parameter `other` is a second model
-    data_sets: tuple[str, ...] = () # that it opens at a profile without the sample world, names of `DATA_SETS`, and such as "imagenet:depth" for what an annotator drew
+    data_sets: tuple[str, ...] = () # that it opens at a profile without the sample world: names of `DATA_SETS`, and "imagenet:depth" for what an annotator drew
 
     def __post_init__(self):
         if bool(self.notebook) == bool(self.function): raise ValueError(f"step {self.name} needs a notebook or a function, and not both")
 
 # %% ../nbs/24_reproduce.ipynb #7a9d84b9
 def _figure(name: str, does: str, *inputs: str, notebook: str = "", names: tuple = (), **options) -> Step:
-    return Step(name, does, notebook=f"paper/{notebook or name}", inputs=inputs, outputs=tuple(f"figures/{n}.{kind}" for n in names or (name,) for kind in ("png", "json")), **options)
+    return Step(name, does, notebook=f"paper/{notebook or name}", inputs=inputs,
+                outputs=tuple(f"figures/{n}.{kind}" for n in names or (name,) for kind in ("png", "json")), **options)
 
 def _drawn(name: str, does: str, *data_sets: str, **options) -> Step: return _figure(name, does, **(dict(stages=("finetune",), data_sets=data_sets) | options))
 
@@ -50,24 +51,30 @@ STEPS = [
     _figure("table2", "Table 2: the two training stages, tokens counted"),
     _figure("fig01", "Figure 1: single-pair prompts"),
     _figure("table4", "Table 4: the evaluation data and protocols"),
-    _figure("speeds", "section 1.7: the speed of generation, its bounds, and what was measured here", reads=("figures/bench_decoding.json", "figures/bench_decoding_gpu.json")),
+    _figure("speeds", "section 1.7: the speed of generation, its bounds, and what was measured here",
+            reads=("figures/bench_decoding.json", "figures/bench_decoding_gpu.json")),
     _drawn("fig02", "Figure 2: segmentation, both ways", "coco"),
     _drawn("fig03", "Figure 3: five tasks by three-pair prompts", "imagenet", "imagenet:classes", "imagenet:depth"),
     _drawn("fig04", "Figure 4: pose, detection, style", "coco", "instructpix2pix"),
     _drawn("fig05", "Figure 5: wrong names and wrong places in masks, marked and measured", "ade20k"),
     *(_drawn(name, f"Figure {int(name[3:])}: {task}, two models", "imagenet", *drawn, notebook="compare", parameters=dict(figure=name), two=True)
-      for name, task, *drawn in (("fig06", "edges"), ("fig07", "inpainting"), ("fig08", "segmentation", "imagenet:classes"), ("fig09", "colourisation"), ("fig10", "depth", "imagenet:depth"))),
+      for name, task, *drawn in (("fig06", "edges"), ("fig07", "inpainting"), ("fig08", "segmentation", "imagenet:classes"),
+                                 ("fig09", "colourisation"), ("fig10", "depth", "imagenet:depth"))),
     _drawn("fig11", "Figure 11: eight masks to eight frames", "vipseg"),
-    _drawn("fig12", "Figure 12: sixty frames from four, by the model of 16 and of 64", "ssv2", stages=("finetune", "long_video"), names=("fig12", "fig12_curves")),
+    _drawn("fig12", "Figure 12: sixty frames from four, by the model of 16 and of 64", "ssv2",
+           stages=("finetune", "long_video"), names=("fig12", "fig12_curves")),
     _drawn("clips", "Figures 13 and 14: two models on held-out clips", "ucf101", names=("fig13", "fig14"), two=True),
     _drawn("fig15", "Figure 15: masks to images in two label sets", "cityscapes", "ade20k"),
     Step("corpus", "the sample world as tokens, for training and held out", function="pretokenize.make_corpora", stages=("corpus",),
          outputs=("runs/{profile}/corpus", "runs/{profile}/heldout")),
     _figure("table3", "Table 3: the training data, sentences counted, one drawn of each row", "corpus", names=("table3", "table3_sheet")),
-    Step("pretrain", "stage 1, single images", function="train.run_stage", parameters=dict(stage="pretrain"), inputs=("corpus",), outputs=("runs/{profile}/pretrain",)),
-    Step("finetune", "stage 2, sentences of 16 images", function="train.run_stage", parameters=dict(stage="finetune"), inputs=("corpus", "pretrain"), outputs=("runs/{profile}/finetune",)),
+    Step("pretrain", "stage 1, single images", function="train.run_stage", parameters=dict(stage="pretrain"),
+         inputs=("corpus",), outputs=("runs/{profile}/pretrain",)),
+    Step("finetune", "stage 2, sentences of 16 images", function="train.run_stage", parameters=dict(stage="finetune"),
+         inputs=("corpus", "pretrain"), outputs=("runs/{profile}/finetune",)),
     _figure("training", "the losses of both stages, beside unigram and copy", "finetune", names=("training", "training_answers")),
-    _figure("results", "every task scored, beside the oracle and two copies; the supplement's own numbers apart", "finetune", names=("results", "results_supplement"), reads=("figures/results_scale.json",)),
+    _figure("results", "every task scored, beside the oracle and two copies; the supplement's own numbers apart", "finetune",
+            names=("results", "results_supplement"), reads=("figures/results_scale.json",)),
 ]
 
 # %% ../nbs/24_reproduce.ipynb #f9683dee
@@ -113,7 +120,8 @@ def step_parameters(steps: list[Step], profile: str, root: Path,
     for text in assignments:
         match = re.fullmatch(r"([\w-]+)\.(\w+)=(.*)", text)
         if not match: raise ValueError(f"--set {text}: write STEP.parameter=value, such as fig03.seed=1")
-        if match[1] not in table and match[1] in {s.name for s in STEPS}: raise ValueError(f"--set {text}: {match[1]} is not among the steps asked for, {', '.join(table)}")
+        if match[1] not in table and match[1] in {s.name for s in STEPS}:
+            raise ValueError(f"--set {text}: {match[1]} is not among the steps asked for, {', '.join(table)}")
         lookup(table, match[1], "step")[match[2]] = parse_value(match[3])
     for s in steps:
         if s.notebook: known = {name: parse_value(source) for name, source in notebook_parameters(root / "nbs" / f"{s.notebook}.ipynb").items()}
@@ -136,7 +144,8 @@ def _check_sections(sections: list[str], steps: list[str]):
         first, dot, second = section.partition(".")
         if not dot: continue
         lookup(dict.fromkeys([*profiles, *steps]), first, f"profile or step in [{section}]")
-        lookup(dict.fromkeys([*(profiles if first in steps else ()), *(STAGES if first in profiles else ())]), second, f"{'profile' if first in steps else 'stage'} in [{section}]")
+        lookup(dict.fromkeys([*(profiles if first in steps else ()), *(STAGES if first in profiles else ())]), second,
+               f"{'profile' if first in steps else 'stage'} in [{section}]")
 
 def _resolve(function: str):
     from importlib import import_module
@@ -203,8 +212,11 @@ class _Plan:
         "What the step lacks at this profile, in words."
         own = self.parameters[step.name]
         given = {stage for stage, parameter in (("finetune", "model"), ("long_video", "longer")) if own.get(parameter)}
-        with chdir(self.root): found = lacks(self.loaded, step.data_sets, [stage for stage in step.stages if stage not in given], own.get("data", "data-sets"), self.root)
-        if step.two and self.loaded.tokenizer != "sample" and not own.get("other"): found.append(f"the model beside it: --set {step.name}.other=DIRECTORY, such as the official LVM's (guides/official_checkpoint)")
+        with chdir(self.root):
+            found = lacks(self.loaded, step.data_sets, [stage for stage in step.stages if stage not in given],
+                          own.get("data", "data-sets"), self.root)
+        if step.two and self.loaded.tokenizer != "sample" and not own.get("other"):
+            found.append(f"the model beside it: --set {step.name}.other=DIRECTORY, such as the official LVM's (guides/official_checkpoint)")
         return "; ".join(found)
 
     def outputs(self, step: Step) -> list[Path]: return [self.root / o.format(profile=self.profile) for o in step.outputs]
@@ -218,13 +230,15 @@ class _Plan:
         return {str(p.relative_to(self.root)): self.fingerprint(p, afresh) for p in self.outputs(step)}
 
     def code(self, step: Step) -> tuple[dict, bool, dict]: # digests by name; whether shipped files are read; a notebook's parameters
-        "The code that a step hangs on. Taken once: `reproduce` asks for all of it before it runs anything, since Python 3.11 parses wrongly while another thread does."
+        """The code that a step hangs on. Taken once: `reproduce` asks for all of it before it runs anything, since Python 3.11 parses wrongly while
+        another thread does."""
         if step.name not in self.codes:
             notebook = self.root / "nbs" / f"{step.notebook}.ipynb"
             own = code_of(notebook) if step.notebook else f"from lvm_lite.{step.function.rsplit('.', 1)[0]} import {step.function.rsplit('.', 1)[1]}"
             sources = {m: code_of(self.package / f"{m}.py") for m in modules_of(own, self.package)}
             self.codes[step.name] = (dict(code=_code_digest(own), **{f"lvm_lite.{m}": _code_digest(source) for m, source in sources.items()}),
-                                     any("data_path(" in source for m, source in sources.items() if m != "settings"),  # whoever can find the shipped files may read any of them
+                                     # whoever can find the shipped files may read any of them
+                                     any("data_path(" in source for m, source in sources.items() if m != "settings"),
                                      {k: parse_value(v) for k, v in notebook_parameters(notebook).items()} if step.notebook else {})
         return self.codes[step.name]
 
@@ -233,7 +247,8 @@ class _Plan:
         own = self.parameters[step.name]
         values = self.code(step)[2] | own
         folder = lambda name: self.root / str(values[name])
-        found = {f"{name}={values[name]}": self.fingerprint(folder(name)) for name in ("model", "other", "longer") if values.get(name) and folder(name).is_dir()}
+        found = {f"{name}={values[name]}": self.fingerprint(folder(name)) for name in ("model", "other", "longer")
+                 if values.get(name) and folder(name).is_dir()}
         if values.get("data") and ("data" in own or self.loaded.tokenizer != "sample"): # the sample world opens no data set unasked
             found[f"data sets in {values['data']}"] = " ".join(sorted(p.name for p in folder("data").glob("*/")))
         return found
@@ -241,7 +256,8 @@ class _Plan:
     def reads(self, step: Step) -> dict:
         "Everything that a step depends on, as fingerprints; compared with those of the last run."
         code, reads_data, _ = self.code(step)
-        reads = code | dict(parameters=repr(sorted(self.parameters[step.name].items())), profile=repr(self.loaded), **{path: f for i in step.inputs for path, f in self.made(self.steps[i]).items()})
+        reads = code | dict(parameters=repr(sorted(self.parameters[step.name].items())), profile=repr(self.loaded),
+                            **{path: f for i in step.inputs for path, f in self.made(self.steps[i]).items()})
         reads |= {path: self.fingerprint(self.root / path) for path in step.reads}
         if self.loaded.tokenizer != "sample":
             reads["tokenizer"] = self.fingerprint(self.root / self.loaded.tokenizer)
@@ -283,9 +299,9 @@ def _run_function(step: Step, profile: str, parameters: dict, root: Path):
 # %% ../nbs/24_reproduce.ipynb #880fc34f
 @contextmanager
 def _begun(plan: _Plan, step: Step, reads: dict, force: bool):
-    """Around a step's run: an interrupted one goes on where it stopped, but only if all that it reads is as it was when it began; otherwise, what is there was made from something
-    else and is removed, if it is as a reproduction left it. Raises `RuntimeError` if it is not, for somebody's training may lie there. What no reproduction began, a corpus by
-    `lvm-lite tokenize` say, is never removed: the step goes on with it, or refuses it."""
+    """Around a step's run: an interrupted one goes on where it stopped, but only if all that it reads is as it was when it began; otherwise, what is
+    there was made from something else and is removed, if it is as a reproduction left it. Raises `RuntimeError` if it is not, for somebody's training
+    may lie there. What no reproduction began, a corpus by `lvm-lite tokenize` say, is never removed: the step goes on with it, or refuses it."""
     note, ours = plan.root / "runs" / plan.profile / f".{step.name}.json", True
     there = lambda: [path for path in plan.outputs(step) if path.exists()]
     def leave():
@@ -294,7 +310,10 @@ def _begun(plan: _Plan, step: Step, reads: dict, force: bool):
         known = read_json(note) if note.exists() else {}
         ours = "left" in known and known["left"] == plan.made(step, afresh=True)  # a folder without a note is not read through
         if known and (force or known.get("reads") != reads):
-            if not ours: raise RuntimeError(f"{', '.join(str(p.relative_to(plan.root)) for p in there())}: begun from something else, and not as a reproduction left it, so it is not removed: remove it to have it made anew, or {note.relative_to(plan.root)} to go on with it")
+            if not ours:
+                raise RuntimeError(f"{', '.join(str(p.relative_to(plan.root)) for p in there())}: begun from something else, and not as "
+                                   "a reproduction left it, so it is not removed: remove it to have it made anew, "
+                                   f"or {note.relative_to(plan.root)} to go on with it")
             for path in there(): shutil.rmtree(path) if path.is_dir() else path.unlink()
     if ours: leave()  # of a run that is killed this stays, and claims nothing that is written from here on
     try: yield
@@ -334,7 +353,8 @@ def _tasks(plan: _Plan, left_out: dict, results: dict, force: bool):
     for step in plan.steps.values():
         if step.name in left_out: continue
         # doit fills in `task` and `values` by the names of the parameters that are left
-        yield dict(name=step.name, actions=[(act, [step])], task_dep=list(step.inputs), uptodate=[partial(unchanged, step)], verbosity=2, io=dict(capture=False))
+        yield dict(name=step.name, actions=[(act, [step])], task_dep=list(step.inputs), uptodate=[partial(unchanged, step)],
+                   verbosity=2, io=dict(capture=False))
 
 def _indent(text: str) -> str: return "\n".join("    " + line for line in text.splitlines())
 
@@ -356,7 +376,9 @@ def _past(database: Path) -> dict:
     "What doit noted of the steps' last runs. Not begun afresh where that was cut short: hours of training may hang on it."
     if not database.exists(): return {}
     try: return read_json(database)
-    except ValueError: raise ValueError(f"{database}, which notes what each step read and made, is damaged: remove it, and every step is made again (a corpus or a run from the same inputs goes on)") from None
+    except ValueError:
+        raise ValueError(f"{database}, which notes what each step read and made, is damaged: remove it, and every step is made again "
+                         "(a corpus or a run from the same inputs goes on)") from None
 
 def _planned(profile, names, assignments, root, steps) -> _Plan:
     root = root or checkout()
@@ -385,8 +407,8 @@ def reproduce(profile: str = "sample",
               steps: list[Step] | None = None, # `STEPS`
               jobs: int = 1,             # steps at a time; more than one only where they do not want the same accelerator
              ) -> dict:                  # step name -> (state, seconds, message); state: made, unchanged, failed, not run, skipped
-    """Run what is out of date, print a summary and return it. Raises `ValueError` for wrong names, parameters, profiles and jobs, and for damaged notes of earlier runs,
-    before anything runs, and `FileNotFoundError` outside a checkout."""
+    """Run what is out of date, print a summary and return it. Raises `ValueError` for wrong names, parameters, profiles and jobs, and for damaged
+    notes of earlier runs, before anything runs, and `FileNotFoundError` outside a checkout."""
     if jobs < 1: raise ValueError(f"jobs must be at least 1, not {jobs}")
     plan = _planned(profile, names, assignments, root, steps)
     root, steps = plan.root, list(plan.steps.values())
@@ -425,7 +447,8 @@ def summary(plan: _Plan, results: dict, seconds: float) -> str:
     return "\n".join([f"\nProfile {plan.profile}: {counts} in {seconds:.1f} s", *lines])
 
 # %% ../nbs/24_reproduce.ipynb #d1a7e3c2
-def would_make(profile: str = "sample", names=(), assignments=(), force: bool = False, root: Path | None = None, steps: list[Step] | None = None, # arguments of `reproduce`
+def would_make(profile: str = "sample", names=(), assignments=(), force: bool = False,
+               root: Path | None = None, steps: list[Step] | None = None, # arguments of `reproduce`
               ) -> dict: # step name -> (state, why), states as of `reproduce`
     """What `reproduce` would do, without doing it. A step whose inputs are to be made is said to be made too, though it stays as it is if they come
     out the same. Raises what `reproduce` raises before anything runs."""

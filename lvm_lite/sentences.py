@@ -33,7 +33,8 @@ def sentence(task: str | Task,
              seed: int | tuple,    # of a World: any; of a finite source: (s, n), its sentence n
              images: int = IMAGES, # 64 for the long-video stage
             ) -> np.ndarray:
-    "A sentence of `task`, (images, H, W, 3) uint8: input, answer, input, answer, …; the frames of a clip; or inputs of its frames, then their answers. Raises `ValueError` for an odd number of images."
+    """A sentence of `task`, (images, H, W, 3) uint8: input, answer, input, answer, …; the frames of a clip; or inputs of its frames, then their answers.
+    Raises `ValueError` for an odd number of images."""
     task = as_task(task)
     check_length(images)
     if task.unit == "image": return _stack(task, source, [image for k in range(images // 2) for image in pair(task, source, seed, k, images)])
@@ -47,22 +48,26 @@ def pair(task: Task, source, seed: int | tuple, k: int, images: int = IMAGES) ->
     own = (*as_seed(seed), k)
     return make_pair(task, source, own) if isinstance(source, World) else draw_pair(task, _item(task, source, item(task, source, seed, k, images), Scene), own)
 
+def _named(source) -> str: return getattr(source, "name", repr(type(source)))  # a list has none
+
 def _clip(task, source, seed, frames: int) -> Clip:
     "The clip of a sentence; of a longer one, `frames` in a row."
     if isinstance(source, World): return source.clip(seed, frames)
     clip = _item(task, source, item(task, source, seed), Clip)
-    if len(clip) < frames: raise ValueError(f"{clip.name or source.name}: {len(clip)} frames, but a sentence of {task.name!r} needs {frames}")
+    if len(clip) < frames: raise ValueError(f"{clip.name or _named(source)}: {len(clip)} frames, but a sentence of {task.name!r} needs {frames}")
     first = int(generator("first frame", seed).integers(len(clip) - frames + 1))
     return clip if len(clip) == frames else clip[first:first + frames]
 
 def _item(task, source, i: int, kind: type):
     found = source[i]
-    if not isinstance(found, kind): raise ValueError(f"task {task.name!r} needs {kind.__name__.lower()}s, but {source.name} holds {type(found).__name__.lower()}s")
+    if not isinstance(found, kind):
+        raise ValueError(f"task {task.name!r} needs {kind.__name__.lower()}s, but {_named(source)} holds {type(found).__name__.lower()}s")
     return found
 
 def _stack(task, source, images) -> np.ndarray:
     shapes = {image.shape for image in images}
-    if len(shapes) > 1: raise ValueError(f"task {task.name!r}: pictures of several sizes, {sorted(shapes)}, in {getattr(source, 'name', source)}; resize them to one")
+    if len(shapes) > 1:
+        raise ValueError(f"task {task.name!r}: pictures of several sizes, {sorted(shapes)}, in {_named(source)}; resize them to one")
     return np.stack(images)
 
 # %% ../nbs/04_sentences.ipynb #27b8572e
@@ -72,7 +77,7 @@ def per_pass(task: str | Task, source, images: int = IMAGES) -> int:
     "Sentences in one pass over a finite source; a `ValueError` where it cannot fill one."
     check_length(images)
     count = int(_places(task, source, images)[-1])
-    if not count: raise ValueError(f"{source.name} has {len(source)} items: too few for one sentence of {as_task(task).name!r}")
+    if not count: raise ValueError(f"{_named(source)} has {len(source)} items: too few for one sentence of {as_task(task).name!r}")
     return count
 
 def _blocks(source) -> np.ndarray:
@@ -97,7 +102,7 @@ def item(task: str | Task,
          images: int = IMAGES,
         ) -> int:
     "The number of the item of `source` that is pair `k` of sentence n. Raises `ValueError` for a seed that is no pair (s, n)."
-    if len(as_seed(seed)) != 2: raise ValueError(f"seed {seed}: a sentence of the finite source {source.name} is (s, n), a seed and a number")
+    if len(as_seed(seed)) != 2: raise ValueError(f"seed {seed}: a sentence of the finite source {_named(source)} is (s, n), a seed and a number")
     s, n = as_seed(seed)
     turn, place = divmod(n, per_pass(task, source, images))
     blocks, places = _blocks(source), _places(task, source, images)
@@ -123,8 +128,9 @@ def prompt(task: str | Task,
            pairs: int = 1,            # 1 for metrics, 3 for figures, up to 7
            examples: tuple | None = None, # source and seed of the pairs; by default the query's
           ) -> Prompt:
-    """A prompt of `2 * pairs + 1` images. Without `examples` it is the beginning of `sentence(task, source, seed)`. With them, the query of a
-    finite source is its item n, in the source's own order, so that n = 0 … len(source) - 1 ask each item once. Raises `ValueError` for a task of frames, or a number of pairs that no sentence has."""
+    """A prompt of `2 * pairs + 1` images. Without `examples` it is the beginning of `sentence(task, source, seed)`. With them, the query of a finite
+    source is its item n, in the source's own order, so that n = 0 … len(source) - 1 ask each item once.
+    Raises `ValueError` for a task of frames, or a number of pairs that no sentence has."""
     task = as_task(task)
     if task.unit == "video": raise ValueError(f"task {task.name!r} has frames, not pairs; use video_prompt")
     if pairs not in range(1, IMAGES // 2): raise ValueError(f"a prompt has 1 to {IMAGES // 2 - 1} pairs, not {pairs}")
@@ -141,7 +147,8 @@ def video_prompt(source,                # a World or a finite source of clips
                  frames: int = IMAGES,  # in the whole sentence
                  task: str | Task = "video",
                 ) -> Prompt:
-    "The first `given` images of `sentence(task, source, seed, frames)`; the answer is the rest, (frames - given, H, W, 3). Raises `ValueError` for a task of pairs, or where nothing is given or nothing left to answer."
+    """The first `given` images of `sentence(task, source, seed, frames)`; the answer is the rest, (frames - given, H, W, 3).
+    Raises `ValueError` for a task of pairs, or where nothing is given or nothing left to answer."""
     task = as_task(task)
     if task.unit != "video": raise ValueError(f"task {task.name!r} has pairs, not frames; use prompt")
     if given is None: given = 5 if is_frames(task) else frames // 2
@@ -152,7 +159,8 @@ def video_prompt(source,                # a World or a finite source of clips
 # %% ../nbs/04_sentences.ipynb #c1c4e713
 MIXTURES = { # name -> what a corpus of the sample world is made of -> share; `task--level` is a task on another level than the run's
     "short": {"segmentation": 0.20, "segmentation-to-image": 0.15, "colourisation": 0.15, "inpainting": 0.15, "edges": 0.10, "depth": 0.10, "video": 0.15},
-    "long": {"segmentation--plain": 0.03, "segmentation": 0.34, "segmentation--semantic": 0.04, "segmentation-to-image": 0.07, "segmentation-to-image--semantic": 0.02,
+    "long": {"segmentation--plain": 0.03, "segmentation": 0.34, "segmentation--semantic": 0.04,
+             "segmentation-to-image": 0.07, "segmentation-to-image--semantic": 0.02,
              "colourisation": 0.07, "inpainting": 0.06, "edges": 0.05, "depth": 0.10, "video": 0.06,
              "pose--pose": 0.03, "detection": 0.06, "style": 0.02, "segmentation-to-video": 0.05},
 }
@@ -165,7 +173,8 @@ LONG_VIDEO = "something-something-v2-video-generation"  # what the paper lengthe
 def stage_mixture(stage: str,            # "pretrain", "finetune" or "long_video"
                   counts: dict[str, int],  # source of a corpus -> its sentences; a source is a row of Table 3, or row--data set
                  ) -> dict[str, float]:    # source -> weight; they sum to one
-    "What share of a stage each source of a corpus of Table 3 has. A kind without sources leaves its share to the others. Raises `ValueError` where no source belongs to the stage."
+    """What share of a stage each source of a corpus of Table 3 has. A kind without sources leaves its share to the others.
+    Raises `ValueError` where no source belongs to the stage."""
     kinds = {name: lookup(TABLE3, name.partition("--")[0], "row of Table 3").kind for name in counts}
     if stage == "long_video": shares = {LONG_VIDEO: 1.0} if LONG_VIDEO in counts else {}
     else:

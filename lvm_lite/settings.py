@@ -115,7 +115,8 @@ def data_path(*parts: str) -> Path:
 def checkout() -> Path | None:
     "The repository that this package is imported from, or that one works in; None for a wheel elsewhere."
     root = Path(__file__ if "__file__" in globals() else Path.cwd() / "lvm_lite").resolve().parent.parent
-    return next((r for r in (root, Path.cwd(), Path.cwd().parent) if (r / "settings.ini").exists() and (r / "nbs").is_dir() and (r / "lvm_lite").is_dir()), None)
+    return next((r for r in (root, Path.cwd(), Path.cwd().parent)
+                 if (r / "settings.ini").exists() and (r / "nbs").is_dir() and (r / "lvm_lite").is_dir()), None)
 
 # %% ../nbs/00_settings.ipynb #c00ac3b0
 @dataclass(frozen=True)
@@ -187,8 +188,13 @@ def load_profile(name: str,                     # "sample", "paper", or a sectio
     at_least_one(profile, "image_size", "sentences", where=f"[{name}] ")
     for s in profile.stages:
         at_least_one(s, "images", "steps", "batch_size", where=f"[{name}.{s.name}] ")
-        for key, allowed, words in (("base_learning_rate", s.base_learning_rate > 0, "above 0"), ("final_learning_rate", 0 <= s.final_learning_rate <= s.base_learning_rate, "0 to the base rate"), ("warmup_steps", s.warmup_steps >= 0, "0 or more"),
-                                    ("weight_decay", s.weight_decay >= 0, "0 or more"), ("beta1", 0 <= s.beta1 < 1, "0 to less than 1"), ("beta2", 0 <= s.beta2 < 1, "0 to less than 1")):
+        for key, allowed, words in (("base_learning_rate", s.base_learning_rate > 0, "above 0"),
+                                    ("final_learning_rate", 0 <= s.final_learning_rate <= s.base_learning_rate, "0 to the base rate"),
+                                    ("warmup_steps", s.warmup_steps >= 0, "0 or more"),
+                                    ("weight_decay", s.weight_decay >= 0, "0 or more"),
+                                    ("beta1", 0 <= s.beta1 < 1, "0 to less than 1"),
+                                    ("beta2", 0 <= s.beta2 < 1, "0 to less than 1")):
             if not (allowed and math.isfinite(getattr(s, key))): raise ValueError(f"[{name}.{s.name}] {key} must be {words}, not {getattr(s, key)}")
-        if s.warmup_steps >= s.steps: raise ValueError(f"[{name}.{s.name}] has {s.steps} steps, and its rate rises over {s.warmup_steps}: set warmup_steps to fewer")
+        if s.warmup_steps >= s.steps:
+            raise ValueError(f"[{name}.{s.name}] has {s.steps} steps, and its rate rises over {s.warmup_steps}: set warmup_steps to fewer")
     return profile

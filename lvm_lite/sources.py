@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from .files import has_keys, read_json, read_pickle, rows_have_keys
-from .readers import (ANNOTATION_READERS, PICTURES, VIDEOS, Listing, Take, coco, column, frame_folders, hub, is_hub, keys, list_path, list_rows, list_text, load_hub, pictures, read_numbers, read_picture, read_row, renumber,
-                              tars, translate, videos)
+from .readers import (ANNOTATION_READERS, PICTURES, VIDEOS, Listing, Take, coco, column, frame_folders, hub, is_hub, keys, list_path, list_rows,
+                              list_text, load_hub, pictures, read_numbers, read_picture, read_row, renumber, tars, translate, videos)
 from .settings import lookup
 from .tasks import PALETTES, TABLE3, Row, Task, as_task
 from .world import Clip, Scene, generator
@@ -33,9 +33,11 @@ class Source:
                  options: dict | None = None,       # how it was opened, for a corpus's header; JSON
                 ):
         if on_error not in ("skip", "raise"): raise ValueError(f"on_error {on_error!r} is neither 'skip' nor 'raise'")
-        if on_error == "raise" and listing.problems: raise ValueError(f"{name}/{listing.problems[0]}" + (f", and {n} more" if (n := len(listing.problems) - 1) else ""))
+        if on_error == "raise" and listing.problems:
+            raise ValueError(f"{name}/{listing.problems[0]}" + (f", and {n} more" if (n := len(listing.problems) - 1) else ""))
         self.name, self.palette, self.on_error, self.keep, self.options = name, palette, on_error, keep, options or {}
-        self.names, self.blocks, self._read, self.listed, self.problems, self._bad = listing.names, listing.blocks, listing.read, listing.problems, list(listing.problems), {}
+        self.names, self.blocks, self._read, self.listed, self.problems, self._bad = (
+            listing.names, listing.blocks, listing.read, listing.problems, list(listing.problems), {})
 
     def __len__(self) -> int: return len(self.names)
 
@@ -78,12 +80,14 @@ def check_labels(item: Scene | Clip) -> Scene | Clip:
     "The item; a class outside its palette raises a `ValueError`."
     if item.classes is not None and item.classes.size:
         used = item.classes[item.classes != np.iinfo(item.classes.dtype).max]
-        if used.size and used.max() >= len(PALETTES[item.palette]): raise ValueError(f"unknown label id {used.max()}: the palette {item.palette!r} has {len(PALETTES[item.palette])} classes")
+        if used.size and used.max() >= len(PALETTES[item.palette]):
+            raise ValueError(f"unknown label id {used.max()}: the palette {item.palette!r} has {len(PALETTES[item.palette])} classes")
     return item
 
 # %% ../nbs/06_sources.ipynb #7d2e9a41
 def fingerprint(source) -> str: # finite: len(source), source[i]
-    "12 digits of a hash of a source's length, the names of its items where they are listed, and the first item that can be used, picture and annotations. Raises `ValueError` where none can."
+    """12 digits of a hash of a source's length, the names of its items where they are listed, and the first item that can be used, picture and annotations.
+    Raises `ValueError` where none can."""
     item, names, found = source[0], getattr(source, "names", ()), sha256()
     listed = names if isinstance(names, list) else ()  # those of a thousand tars are counted when they are asked for
     for name in (len(source), *listed): found.update(f"{name}\n".encode())
@@ -96,7 +100,8 @@ _CITYSCAPES_IDS = {7: 1, 8: 2, 11: 3, 12: 4, 13: 5, 17: 6, 19: 7, 20: 8, 21: 9, 
 
 def _own_masks(numbers):
     if numbers.itemsize > 2: raise ValueError("a mask holds one number a pixel, and this one has colours: turn them into numbers (tasks.decode_palette)")
-    if (used := set(np.unique(numbers))) <= {0, 255} and 255 in used: raise ValueError("its numbers are 0 and 255, and 255 is what does not count: write 1 for the class")
+    if (used := set(np.unique(numbers))) <= {0, 255} and 255 in used:
+        raise ValueError("its numbers are 0 and 255, and 255 is what does not count: write 1 for the class")
     return numbers
 
 def _ade20k(numbers): return np.where(numbers == 0, 255, numbers).astype(np.uint8)
@@ -138,14 +143,16 @@ def nearness(depth: np.ndarray # (T, H, W), any unit; 0 or not finite where unkn
 
 def _pairs(value, where):
     "A list of lists of two or more, or a `ValueError`."
-    if not isinstance(value, list) or not all(isinstance(x, list) and len(x) > 1 for x in value): raise ValueError(f"{where} is no list of lists of two or more")
+    if not isinstance(value, list) or not all(isinstance(x, list) and len(x) > 1 for x in value):
+        raise ValueError(f"{where} is no list of lists of two or more")
     return value
 
 def _co3d(root, split, want, take):
     lists = sorted(root.glob(f"*/set_lists/set_lists_fewview_{split}.json"))
     if not lists: raise FileNotFoundError(f"{root}: no */set_lists/set_lists_fewview_{split}.json")
     part = "train" if split == "train" else "test"
-    names = [f"{path.parts[-3]}/{sequence}" for path in lists for sequence in dict.fromkeys(frame[0] for frame in _pairs(read_json(path, part)[part], f"{path}: {part}"))]
+    names = [f"{path.parts[-3]}/{sequence}" for path in lists
+             for sequence in dict.fromkeys(frame[0] for frame in _pairs(read_json(path, part)[part], f"{path}: {part}"))]
     scales = {}
     def finish(clip, root, frames):
         if "depth" not in want: return clip
@@ -155,7 +162,8 @@ def _co3d(root, split, want, take):
         if unknown := [f for f in files if f not in scales[category]]: raise ValueError(f"no depth: {unknown[0]} is not in frame_annotations.jgz")
         depth = np.stack([take(Scene(np.zeros((*d.shape, 3), np.uint8), depth=d * scales[category][f])).depth for f in files for d in [_read_half(root / f)]])
         return replace(clip, depth=nearness(depth))
-    return frame_folders(root, split, want - {"depth"}, take, "", names=lambda *_: names, inner="images", beside={"mask": _parent("images", "masks")}, numbers=_co3d_mask, finish=finish)
+    return frame_folders(root, split, want - {"depth"}, take, "", names=lambda *_: names, inner="images",
+                         beside={"mask": _parent("images", "masks")}, numbers=_co3d_mask, finish=finish)
 
 # %% ../nbs/06_sources.ipynb #1e183ad4
 def _hmdb(root, split):
@@ -170,7 +178,8 @@ def _hmdb(root, split):
 
 def _kinetics(root, split):
     "One line a segment; the files are named after the video and the segment's seconds."
-    return [f"{name}_{int(start):06}_{int(end):06}" for name, start, end in list_rows(root, f"{split}.csv", dict(youtube_id=str, time_start=float, time_end=float))]
+    return [f"{name}_{int(start):06}_{int(end):06}"
+            for name, start, end in list_rows(root, f"{split}.csv", dict(youtube_id=str, time_start=float, time_end=float))]
 
 def _multisports(root, split):
     "The lists stand in the pickle of the annotations, which is read without running anything."
@@ -221,57 +230,82 @@ _YOUTUBE = "annotations CC BY 4.0; the videos are their uploaders'"
 _RESEARCH = "non-commercial research, by request"
 
 DATA_SETS = {d.folder: d for d in (
-    DataSet("DataComp-1B", "datacomp", tars, "*.tar of key.jpg as img2dataset writes", "list CC BY 4.0; the pictures are their owners'", items=1_387_173_656, splits=(("train", ""),)),
+    DataSet("DataComp-1B", "datacomp", tars,
+            "*.tar of key.jpg as img2dataset writes", "list CC BY 4.0; the pictures are their owners'", items=1_387_173_656, splits=(("train", ""),)),
     DataSet("UCF101", "ucf101", partial(videos, names=partial(column, file="ucfTrainTestlist/{split}list01.txt", delimiter=" "), folder="UCF-101"),
             "UCF-101/CLASS/*.avi, ucfTrainTestlist/", "research; from YouTube", items=9_537, **_VIDEO, **_TEST),
-    DataSet("HMDB", "hmdb51", partial(videos, names=_hmdb, folder="hmdb51_org"), "hmdb51_org/CLASS/*.avi, testTrainMulti_7030_splits/", "CC BY 4.0", items=3_570, **_VIDEO, **_TEST),
-    DataSet("Moments in Time", "moments", partial(videos, names=partial(column, file="{split}Set.csv"), folder="{split}"), "training/CLASS/*.mp4, trainingSet.csv", _RESEARCH,
-            items=802_264, splits=(("train", "training"), ("validation", "validation")), **_VIDEO),
-    DataSet("Multi-Moments in Time", "multi-moments", partial(videos, names=partial(column, file="{split}Set.txt"), folder="videos"), "videos/CLASS/*.mp4, trainingSet.txt", _RESEARCH,
-            items=1_025_862, splits=(("train", "training"), ("validation", "validation")), **_VIDEO),
-    DataSet("Co3D", "co3d", _co3d, "CATEGORY/SEQUENCE/{images,masks,depths}/, CATEGORY/{frame_annotations.jgz,set_lists/}", "CC BY-NC 4.0", fields=("instances", "depth"), items=18_619, stride=6,
-            splits=(("train", "train"), ("validation", "dev"), ("test", "test")), **_VIDEO),
+    DataSet("HMDB", "hmdb51", partial(videos, names=_hmdb, folder="hmdb51_org"),
+            "hmdb51_org/CLASS/*.avi, testTrainMulti_7030_splits/", "CC BY 4.0", items=3_570, **_VIDEO, **_TEST),
+    DataSet("Moments in Time", "moments", partial(videos, names=partial(column, file="{split}Set.csv"), folder="{split}"),
+            "training/CLASS/*.mp4, trainingSet.csv", _RESEARCH, items=802_264, splits=(("train", "training"), ("validation", "validation")), **_VIDEO),
+    DataSet("Multi-Moments in Time", "multi-moments", partial(videos, names=partial(column, file="{split}Set.txt"), folder="videos"),
+            "videos/CLASS/*.mp4, trainingSet.txt", _RESEARCH, items=1_025_862, splits=(("train", "training"), ("validation", "validation")), **_VIDEO),
+    DataSet("Co3D", "co3d", _co3d,
+            "CATEGORY/SEQUENCE/{images,masks,depths}/, CATEGORY/{frame_annotations.jgz,set_lists/}", "CC BY-NC 4.0",
+            fields=("instances", "depth"), items=18_619, stride=6, splits=(("train", "train"), ("validation", "dev"), ("test", "test")), **_VIDEO),
     DataSet("Charades v1", "charades", partial(videos, names=partial(column, file="Charades/Charades_v1_{split}.csv", name="id"), folder="Charades_v1_480"),
             "Charades_v1_480/*.mp4, Charades/Charades_v1_train.csv", "non-commercial", items=7_985, **_VIDEO, **_TEST),
     DataSet("Something-Something v2", "ssv2", partial(videos, names=partial(keys, file="labels/{split}.json"), folder="20bn-something-something-v2"),
-            "20bn-something-something-v2/*.webm, labels/{train,validation}.json", _RESEARCH, items=168_913, stride=2, splits=(("train", "train"), ("validation", "validation")), **_VIDEO),
-    DataSet("Kinetics 700", "kinetics700", partial(videos, names=_kinetics, folder="{split}"), "train/**/ID_START_END.mp4, train.csv", _YOUTUBE, items=545_317, **_VIDEO),
-    DataSet("Kinetics 600", "kinetics600", partial(videos, names=_kinetics, folder="{split}"), "val/**/ID_START_END.mp4, val.csv", _YOUTUBE, items=392_622, **_VIDEO),
+            "20bn-something-something-v2/*.webm, labels/{train,validation}.json", _RESEARCH,
+            items=168_913, stride=2, splits=(("train", "train"), ("validation", "validation")), **_VIDEO),
+    DataSet("Kinetics 700", "kinetics700", partial(videos, names=_kinetics, folder="{split}"),
+            "train/**/ID_START_END.mp4, train.csv", _YOUTUBE, items=545_317, **_VIDEO),
+    DataSet("Kinetics 600", "kinetics600", partial(videos, names=_kinetics, folder="{split}"),
+            "val/**/ID_START_END.mp4, val.csv", _YOUTUBE, items=392_622, **_VIDEO),
     DataSet("Jester", "jester", partial(frame_folders, folder="20bn-jester-v1", names=partial(column, file="jester-v1-{split}.csv", delimiter=";")),
-            "20bn-jester-v1/ID/*.jpg, jester-v1-train.csv", _RESEARCH, items=118_562, stride=2, splits=(("train", "train"), ("validation", "validation")), **_VIDEO),
-    DataSet("MultiSports", "multisports", partial(videos, names=_multisports, folder="trainval"), "trainval/SPORT/*.mp4, trainval/multisports_GT.pkl", "CC BY-NC 4.0", items=1_574, **_VIDEO, **_TEST_LIST),
-    DataSet("CharadesEgo", "charades-ego", partial(videos, names=partial(column, file="CharadesEgo/CharadesEgo_v1_{split}.csv", name="id"), folder="CharadesEgo_v1_480"),
+            "20bn-jester-v1/ID/*.jpg, jester-v1-train.csv", _RESEARCH,
+            items=118_562, stride=2, splits=(("train", "train"), ("validation", "validation")), **_VIDEO),
+    DataSet("MultiSports", "multisports", partial(videos, names=_multisports, folder="trainval"),
+            "trainval/SPORT/*.mp4, trainval/multisports_GT.pkl", "CC BY-NC 4.0", items=1_574, **_VIDEO, **_TEST_LIST),
+    DataSet("CharadesEgo", "charades-ego",
+            partial(videos, names=partial(column, file="CharadesEgo/CharadesEgo_v1_{split}.csv", name="id"), folder="CharadesEgo_v1_480"),
             "CharadesEgo_v1_480/*.mp4, CharadesEgo/CharadesEgo_v1_train.csv", "non-commercial", items=6_167, **_VIDEO, **_TEST),
-    DataSet("AVA", "ava", partial(videos, names=partial(column, file="ava_{split}_v2.2.csv", second=1), folder="trainval"), "trainval/*.{mp4,mkv,webm}, ava_train_v2.2.csv",
-            _YOUTUBE, items=210_634, **_VIDEO),
+    DataSet("AVA", "ava", partial(videos, names=partial(column, file="ava_{split}_v2.2.csv", second=1), folder="trainval"),
+            "trainval/*.{mp4,mkv,webm}, ava_train_v2.2.csv", _YOUTUBE, items=210_634, **_VIDEO),
     DataSet("Ego4D", "ego4d", partial(videos, names=_ego4d, folder="full_scale"), "full_scale/*.mp4, ego4d.json", "by signed licence", stride=8, **_VIDEO),
-    DataSet("Objaverse rendered multiviews", "objaverse", partial(frame_folders, folder="views"), "views/UID/*.png, rendered by you", "ODC-By 1.0; every object has its own", items=798_759, stride=1,
-            splits=(("train", ""),), **_VIDEO),
-    DataSet("ImageNet-1K", "imagenet", partial(pictures, classmates=True), "train/WNID/*.JPEG, val/WNID/*.JPEG", "non-commercial research, by agreement", fields=("pair",), items=1_281_167,
-            palette="coco", columns=(("image", "image"),)),  # Mask2Former's classes are COCO's
-    DataSet("COCO", "coco", coco, "train2017/*.jpg, annotations/*_train2017.json, annotations/panoptic_train2017/", "annotations CC BY 4.0; the pictures as on Flickr",
-            fields=("instances", "labels", "boxes", "keypoints", "classes"), items=118_287, palette="coco", splits=(("train", "train2017"), ("validation", "val2017"))),
-    DataSet("ADE20K", "ade20k", partial(pictures, folder="images/{split}", beside={"classes": _parent("images", "annotations")}, numbers=_ade20k, palette="ade20k"),
-            "images/training/*.jpg, annotations/training/*.png (ADEChallengeData2016)", "annotations BSD-3; the pictures for non-commercial research", fields=("classes",), items=20_210,
-            palette="ade20k", splits=(("train", "training"), ("validation", "validation")), columns=(("image", "image"), ("classes", "annotation"))),
-    DataSet("Cityscapes", "cityscapes", partial(pictures, folder="leftImg8bit/{split}", match="_leftImg8bit", numbers=_cityscapes, palette="cityscapes",
-                                                beside={"classes": partial(_cityscapes_file, "labelIds"), "instances": partial(_cityscapes_file, "instanceIds")}, objects=_cityscapes_objects),
-            "leftImg8bit/train/CITY/*.png, gtFine/train/CITY/*.png", "non-commercial, by registration", fields=("classes", "instances"), items=2_975, palette="cityscapes"),
-    DataSet("InstructPix2Pix", "instructpix2pix", _pix2pix, "shard-*/PROMPT/{SEED_0,SEED_1}.jpg, seeds.json", "generated pictures; code MIT", fields=("pair",), items=313_010,
-            splits=(("train", "train"),), columns=(("image", "original_image"), ("pair", "edited_image"))),
-    DataSet("VIPSeg", "vipseg", partial(frame_folders, folder="imgs", names=_vipseg_list, beside={"mask": _parent("imgs", "panomasks")}, numbers=_vipseg, palette="vipseg"),
-            "imgs/CLIP/*.jpg, panomasks/CLIP/*.png, train.txt", "non-commercial research", fields=("classes", "instances"), items=2_806, stride=1, palette="vipseg", **_VIDEO),
+    DataSet("Objaverse rendered multiviews", "objaverse", partial(frame_folders, folder="views"),
+            "views/UID/*.png, rendered by you", "ODC-By 1.0; every object has its own", items=798_759, stride=1, splits=(("train", ""),), **_VIDEO),
+    DataSet("ImageNet-1K", "imagenet", partial(pictures, classmates=True),
+            "train/WNID/*.JPEG, val/WNID/*.JPEG", "non-commercial research, by agreement",
+            fields=("pair",), items=1_281_167, palette="coco", columns=(("image", "image"),)),  # Mask2Former's classes are COCO's
+    DataSet("COCO", "coco", coco,
+            "train2017/*.jpg, annotations/*_train2017.json, annotations/panoptic_train2017/", "annotations CC BY 4.0; the pictures as on Flickr",
+            fields=("instances", "labels", "boxes", "keypoints", "classes"), items=118_287, palette="coco",
+            splits=(("train", "train2017"), ("validation", "val2017"))),
+    DataSet("ADE20K", "ade20k",
+            partial(pictures, folder="images/{split}", beside={"classes": _parent("images", "annotations")}, numbers=_ade20k, palette="ade20k"),
+            "images/training/*.jpg, annotations/training/*.png (ADEChallengeData2016)", "annotations BSD-3; the pictures for non-commercial research",
+            fields=("classes",), items=20_210, palette="ade20k",
+            splits=(("train", "training"), ("validation", "validation")), columns=(("image", "image"), ("classes", "annotation"))),
+    DataSet("Cityscapes", "cityscapes",
+            partial(pictures, folder="leftImg8bit/{split}", match="_leftImg8bit", numbers=_cityscapes, palette="cityscapes",
+                    beside={"classes": partial(_cityscapes_file, "labelIds"), "instances": partial(_cityscapes_file, "instanceIds")},
+                    objects=_cityscapes_objects),
+            "leftImg8bit/train/CITY/*.png, gtFine/train/CITY/*.png", "non-commercial, by registration",
+            fields=("classes", "instances"), items=2_975, palette="cityscapes"),
+    DataSet("InstructPix2Pix", "instructpix2pix", _pix2pix,
+            "shard-*/PROMPT/{SEED_0,SEED_1}.jpg, seeds.json", "generated pictures; code MIT",
+            fields=("pair",), items=313_010, splits=(("train", "train"),), columns=(("image", "original_image"), ("pair", "edited_image"))),
+    DataSet("VIPSeg", "vipseg",
+            partial(frame_folders, folder="imgs", names=_vipseg_list, beside={"mask": _parent("imgs", "panomasks")}, numbers=_vipseg, palette="vipseg"),
+            "imgs/CLIP/*.jpg, panomasks/CLIP/*.png, train.txt", "non-commercial research",
+            fields=("classes", "instances"), items=2_806, stride=1, palette="vipseg", **_VIDEO),
     DataSet("SIDD", "sidd", partial(pictures, folder="Data", match="NOISY_SRGB", beside={"pair": lambda n: n.replace("NOISY", "GT")}),
             "Data/SCENE/{NOISY,GT}_SRGB_*.PNG (SIDD-Medium)", "MIT", fields=("pair",), items=320, fit="cut", splits=(("train", ""),)),
-    DataSet("LOL", "lol", partial(pictures, folder="{split}/low", beside={"pair": lambda n: n.replace("low/", "high/", 1)}), "our485/{low,high}/*.png, eval15/{low,high}/*.png",
-            "research", fields=("pair",), items=485, splits=(("train", "our485"), ("validation", "eval15"))),
+    DataSet("LOL", "lol", partial(pictures, folder="{split}/low", beside={"pair": lambda n: n.replace("low/", "high/", 1)}),
+            "our485/{low,high}/*.png, eval15/{low,high}/*.png", "research",
+            fields=("pair",), items=485, splits=(("train", "our485"), ("validation", "eval15"))),
     DataSet("VOS", "youtube-vos", partial(frame_folders, folder="{split}/JPEGImages", beside={"mask": _parent("JPEGImages", "Annotations")}, numbers=_vos),
-            "train/{JPEGImages,Annotations}/CLIP/*", "annotations CC BY 4.0; non-commercial research", fields=("instances",), items=3_471, stride=1, splits=(("train", "train"),), **_VIDEO),
-    DataSet("DAVIS", "davis", partial(frame_folders, folder="JPEGImages/480p", names=_davis_list, beside={"mask": _parent("JPEGImages", "Annotations")}, numbers=_vos),
+            "train/{JPEGImages,Annotations}/CLIP/*", "annotations CC BY 4.0; non-commercial research",
+            fields=("instances",), items=3_471, stride=1, splits=(("train", "train"),), **_VIDEO),
+    DataSet("DAVIS", "davis",
+            partial(frame_folders, folder="JPEGImages/480p", names=_davis_list, beside={"mask": _parent("JPEGImages", "Annotations")}, numbers=_vos),
             "{JPEGImages,Annotations}/480p/CLIP/*, ImageSets/2017/train.txt", "CC BY-NC 4.0", fields=("instances",), items=60, stride=2, **_VIDEO),
-    DataSet("your pictures", "pictures", partial(pictures, folder="", classmates=True, upright=True), f"pictures in any folders ({' '.join(PICTURES)})", "yours", fields=("pair",), splits=(("train", ""),)),
-    DataSet("your pictures and masks", "masks", partial(pictures, folder="images", beside={"classes": _parent("images", "masks")}, numbers=_own_masks, upright=True), "images/**/*.jpg, masks/**/*.png with numbers", "yours",
-            fields=("classes",), splits=(("train", ""),)),
+    DataSet("your pictures", "pictures", partial(pictures, folder="", classmates=True, upright=True),
+            f"pictures in any folders ({' '.join(PICTURES)})", "yours", fields=("pair",), splits=(("train", ""),)),
+    DataSet("your pictures and masks", "masks",
+            partial(pictures, folder="images", beside={"classes": _parent("images", "masks")}, numbers=_own_masks, upright=True),
+            "images/**/*.jpg, masks/**/*.png with numbers", "yours", fields=("classes",), splits=(("train", ""),)),
     DataSet("your videos", "videos", videos, f"videos in any folders ({' '.join(VIDEOS)})", "yours", splits=(("train", ""),), **_VIDEO),
 )}
 
@@ -295,10 +329,12 @@ def open_source(name: str,            # of `DATA_SETS`: "ade20k", "ucf101", …;
     if isinstance(want, str): raise ValueError(f"want is a set of annotations, such as {{{want!r}}}")
     asked, want = want or set(), set(data.fields if want is None else want) - set(annotations)
     if missing := want - set(data.fields):
-        remedy = "open the folder as masks, with images/ and masks/ in it" if name == "pictures" and missing == {"classes"} else "name folders of annotations, or give the task an annotator (tasks.annotated)"
+        remedy = ("open the folder as masks, with images/ and masks/ in it" if name == "pictures" and missing == {"classes"} else
+                  "name folders of annotations, or give the task an annotator (tasks.annotated)")
         raise ValueError(f"no {', '.join(sorted(missing))} in {data.name}: {remedy}")
     if palette: lookup(PALETTES, palette, "palette")
-    if annotations and data.unit == "video": raise ValueError(f"{data.name}: folders of annotations are for pictures; give a video's task an annotator (tasks.annotated)")
+    if annotations and data.unit == "video":
+        raise ValueError(f"{data.name}: folders of annotations are for pictures; give a video's task an annotator (tasks.annotated)")
     for annotation, drawn in annotations.items():  # found out now, and not after every picture was decoded
         lookup(ANNOTATION_READERS, annotation, "annotation")
         if not Path(drawn).is_dir(): raise FileNotFoundError(f"{data.name}: no folder {drawn}, where its {annotation} should lie as drawn")
@@ -324,7 +360,8 @@ def _columns(data, root):
 def _complete(read, palette, asked, name):
     "An item in its palette; a `ValueError` where it lacks what was asked for by name, as a picture alone in its folder lacks a pair."
     item = read(name)
-    if missing := [a for a in sorted(asked) if getattr(item, a, None) is None]: raise ValueError(f"no {', '.join(missing)}" + ": its folder holds no second picture that can be read" * (missing == ["pair"]))
+    if missing := [a for a in sorted(asked) if getattr(item, a, None) is None]:
+        raise ValueError(f"no {', '.join(missing)}" + ": its folder holds no second picture that can be read" * (missing == ["pair"]))
     return replace(item, palette=palette)
 
 def _annotated(read, folders, take, name):
@@ -360,7 +397,8 @@ def stream_source(name: str, root: str | Path, split: str = "train",
     if held: yield source(k, held)
 
 # %% ../nbs/06_sources.ipynb #531f97a5
-_FIELDS = {"segmentation": {"classes"}, "instances": {"instances"}, "panoptic": {"classes", "instances"}, "boxes": {"boxes"}, "skeleton": {"keypoints"}, "depth": {"depth"}, "pair": {"pair"}}
+_FIELDS = {"segmentation": {"classes"}, "instances": {"instances"}, "panoptic": {"classes", "instances"},
+           "boxes": {"boxes"}, "skeleton": {"keypoints"}, "depth": {"depth"}, "pair": {"pair"}}
 
 def wanted(task: str | Task) -> set[str]:
     "The annotations that a task's views show; a view of your own is taken to need the picture alone."
@@ -382,7 +420,8 @@ def row_sources(row: str | Row,
     for data_set in annotations or (): lookup(DATA_SETS, data_set, "data set")
     here = [d for d in data_sets(row) if (Path(root) / d.folder).is_dir()]
     names = {d.folder: row.name if len(data_sets(row)) == 1 else f"{row.name}--{d.folder}" for d in here}
-    drawn = lambda d: {field: folder for field, folder in (annotations or {}).get(d.folder, {}).items() if lookup(ANNOTATION_READERS, field, "annotation") and field in wanted(row)}
+    drawn = lambda d: {field: folder for field, folder in (annotations or {}).get(d.folder, {}).items()
+                       if lookup(ANNOTATION_READERS, field, "annotation") and field in wanted(row)}
     return {names[d.folder]: open_source(d.folder, Path(root) / d.folder, split, wanted(row), annotations=drawn(d), **options) for d in here}
 
 # %% ../nbs/06_sources.ipynb #d0798384

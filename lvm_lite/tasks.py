@@ -59,7 +59,9 @@ def check_unit(x: np.ndarray, what: str = "images") -> np.ndarray:
     low, high = (float(x.min()), float(x.max())) if x.size else (0.0, 0.0)
     if not np.isfinite(low + high): raise ValueError(f"{what} hold NaN or infinity")
     if low < -1e-5 or high > 1 + 1e-5:
-        hint = "add 1 and halve them" if -1.001 <= low < 0 and high <= 1.001 else "divide them by 255, or round them and pass uint8" if low >= 0 else "undo the normalisation"
+        hint = ("add 1 and halve them" if -1.001 <= low < 0 and high <= 1.001 else
+                "divide them by 255, or round them and pass uint8" if low >= 0 else
+                "undo the normalisation")
         raise ValueError(f"float {what} reach from {low:.4g} to {high:.4g}, but [0, 1] is wanted: {hint}")
     return x.clip(0, 1)
 
@@ -156,7 +158,9 @@ def view_boxes(scene: Scene, seed: int | tuple) -> np.ndarray:
     out, colours = scene.image.copy(), lookup(PALETTES, scene.palette, f"palette of {scene.name or 'scene'}:")
     for (x0, y0, x1, y1), label in zip(known(scene, "boxes").tolist(), known(scene, "labels").tolist()):
         w = max(1, min(out.shape[:2]) // 32)
-        for part in (np.s_[y0:min(y0 + w, y1), x0:x1], np.s_[max(y0, y1 - w):y1, x0:x1], np.s_[y0:y1, x0:min(x0 + w, x1)], np.s_[y0:y1, max(x0, x1 - w):x1]): out[part] = colours[label]
+        for part in (np.s_[y0:min(y0 + w, y1), x0:x1], np.s_[max(y0, y1 - w):y1, x0:x1],
+                     np.s_[y0:y1, x0:min(x0 + w, x1)], np.s_[y0:y1, max(x0, x1 - w):x1]):
+            out[part] = colours[label]
     return out
 
 # %% ../nbs/02_tasks.ipynb #9745b30a
@@ -166,7 +170,8 @@ BONE_COLOURS = cv2.cvtColor(_hues[None], cv2.COLOR_HSV2RGB)[0]  # (19, 3) uint8
 def view_skeleton(scene: Scene, seed: int | tuple) -> np.ndarray:
     "COCO's bones between visible joints, on black. Raises `ValueError` for joints that are not COCO's 17."
     people = known(scene, "keypoints")
-    if people.shape[1:] != (17, 3): raise ValueError(f"{scene.name or 'scene'}: keypoints of shape {people.shape}, but a skeleton needs COCO's 17 joints: (P, 17, 3)")
+    if people.shape[1:] != (17, 3):
+        raise ValueError(f"{scene.name or 'scene'}: keypoints of shape {people.shape}, but a skeleton needs COCO's 17 joints: (P, 17, 3)")
     out = np.zeros_like(scene.image)
     at = lambda joint: tuple(np.rint(joint[:2] * 16).astype(int).tolist())
     for joints in people:
@@ -443,7 +448,8 @@ TABLE4 = (
     Evaluation(_FRAMES, "UCF101", "test", 3783, ("FVD", "IS"), "ucf101-video-generation", "3783 is the test list of split 1"),
     Evaluation(_FRAMES, "Something-Something v2", "validation", 24777, ("FVD",), "something-something-v2-video-generation"),
     Evaluation(_FRAMES, "Kinetics 600", "validation", 31593, ("FVD",), "kinetics-700-video-generation", "trained on Kinetics 700"),
-    Evaluation(_SYNTHESIS, "ImageNet-1K", "validation", 50000, ("FID",), "imagenet-1k-segmentation-map-to-image", "the condition is not said; masks, as for the others"),
+    Evaluation(_SYNTHESIS, "ImageNet-1K", "validation", 50000, ("FID",), "imagenet-1k-segmentation-map-to-image",
+               "the condition is not said; masks, as for the others"),
     Evaluation(_SYNTHESIS, "ADE20K", "validation", 2000, ("FID",), "ade20k-cityscapes-segmentation-map-to-image"),
     Evaluation(_SYNTHESIS, "Cityscapes", "validation", 500, ("FID",), "ade20k-cityscapes-segmentation-map-to-image"),
     Evaluation(_MASKS, "ADE20K", "validation", 2000, ("mIoU", "FID"), "ade20k-cityscapes-semantic-segmentation"),

@@ -138,7 +138,8 @@ class Upsample(nnx.Module):
         rows = []
         for row, pad_row in ((first, (1, 0)), (second, (0, 1))):
             w_row = row(w).transpose(1, 0, 2, 3)
-            rows.append([lax.conv_general_dilated(x, col(w_row).transpose(1, 0, 2, 3).astype(x.dtype), (1, 1), (pad_row, pad_col), dimension_numbers=("NHWC", "HWIO", "NHWC"))
+            rows.append([lax.conv_general_dilated(x, col(w_row).transpose(1, 0, 2, 3).astype(x.dtype), (1, 1), (pad_row, pad_col),
+                                                  dimension_numbers=("NHWC", "HWIO", "NHWC"))
                          for col, pad_col in ((first, (1, 0)), (second, (0, 1)))])
         y = jnp.stack([jnp.stack(r, 3) for r in rows], 2)   # (B, H, 2, W, 2, C)
         return y.reshape(B, 2 * H, 2 * W, -1) + self.conv.bias[...].astype(x.dtype)
@@ -219,7 +220,8 @@ def check_images(images, # (B, H, W, 3) uint8 or float in [0, 1]; (B, H, W, 1) i
         hint = ": channels come last, pass images.transpose(0, 2, 3, 1)" if x.shape[1] in (1, 3) else ": three channels are wanted"
         raise ValueError(f"pictures of shape {x.shape}{hint}")
     if x.shape[1:3] != (size, size):
-        raise ValueError(f"pictures of {x.shape[1]} x {x.shape[2]} pixels, but this tokenizer takes {size} x {size}: resize them first (bilinear; nearest for masks)")
+        raise ValueError(f"pictures of {x.shape[1]} x {x.shape[2]} pixels, but this tokenizer takes {size} x {size}: "
+                         "resize them first (bilinear; nearest for masks)")
     if x.dtype != np.uint8:
         x = check_unit(x, "pictures").astype(np.float32)
     return x if x.shape[-1] == 3 else np.repeat(x, 3, -1)
@@ -302,7 +304,8 @@ class VQGAN(nnx.Module):
             raise ValueError(f"codes of shape {codes.shape}: (batch, {c.tokens_per_image}) is wanted, {c.grid} x {c.grid} a picture")
         if not np.issubdtype(codes.dtype, np.integer): raise ValueError(f"codes of dtype {codes.dtype}: integers are wanted")
         if codes.size and (codes.min() < 0 or codes.max() >= c.codebook_size):
-            raise ValueError(f"codes reach from {codes.min()} to {codes.max()}, outside the codebook of {c.codebook_size}: ids above are a language model's special tokens")
+            raise ValueError(f"codes reach from {codes.min()} to {codes.max()}, outside the codebook of {c.codebook_size}: "
+                             "ids above are a language model's special tokens")
         parts = _in_batches(_decode, self, codes.astype(np.int32), batch or self._batch, mesh)
         return np.concatenate(parts) if parts else np.zeros((0, c.resolution, c.resolution, 3), np.float32)
 
@@ -378,8 +381,8 @@ def _scheme_of(weights, source):
                      f"this one begins with {', '.join(list(weights)[:3]) or 'nothing'}")
 
 # %% ../nbs/10_tokenizer.ipynb #1b529576
-_LVM_KEYS = dict(hidden_channels="channels", channel_mult="channel_mult", num_res_blocks="num_res_blocks", z_channels="z_channels", quantized_embed_dim="embed_dim",
-                 num_embeddings="codebook_size", resolution="resolution", norm_groups="norm_groups")
+_LVM_KEYS = dict(hidden_channels="channels", channel_mult="channel_mult", num_res_blocks="num_res_blocks", z_channels="z_channels",
+                 quantized_embed_dim="embed_dim", num_embeddings="codebook_size", resolution="resolution", norm_groups="norm_groups")
 
 def config_to_json(config: VQGANConfig, scheme: str = "lvm") -> dict:
     "The configuration as `config.json` has it in either scheme."
@@ -388,8 +391,9 @@ def config_to_json(config: VQGANConfig, scheme: str = "lvm") -> dict:
         return {"_class_name": "VQGANModel", **{k: getattr(c, v) for k, v in _LVM_KEYS.items()}, "attn_resolutions": [], "no_attn_mid_block": True,
                 "resample_with_conv": True, "num_channels": 3, "commitment_cost": 0.25, "dropout": 0.0}
     n = len(c.widths)
-    return {"_class_name": "VQModel", "act_fn": "silu", "block_out_channels": c.widths, "down_block_types": ["DownEncoderBlock2D"] * n, "force_upcast": False, "in_channels": 3,
-            "latent_channels": c.z_channels, "layers_per_block": c.num_res_blocks, "lookup_from_codebook": True, "mid_block_add_attention": False,
+    return {"_class_name": "VQModel", "act_fn": "silu", "block_out_channels": c.widths, "down_block_types": ["DownEncoderBlock2D"] * n,
+            "force_upcast": False, "in_channels": 3, "latent_channels": c.z_channels, "layers_per_block": c.num_res_blocks,
+            "lookup_from_codebook": True, "mid_block_add_attention": False,
             "norm_num_groups": c.norm_groups, "norm_type": "group", "num_vq_embeddings": c.codebook_size, "out_channels": 3, "sample_size": c.resolution,
             "scaling_factor": 0.18215, "up_block_types": ["UpDecoderBlock2D"] * n, "vq_embed_dim": c.embed_dim}
 
@@ -402,8 +406,8 @@ def config_from_json(j: dict, source: str = "config.json") -> VQGANConfig:
     try:
         if "block_out_channels" in j:
             w = j["block_out_channels"]
-            want(act_fn="silu", mid_block_add_attention=False, norm_type="group", in_channels=3, out_channels=3, down_block_types=["DownEncoderBlock2D"] * len(w),
-                 up_block_types=["UpDecoderBlock2D"] * len(w))
+            want(act_fn="silu", mid_block_add_attention=False, norm_type="group", in_channels=3, out_channels=3,
+                 down_block_types=["DownEncoderBlock2D"] * len(w), up_block_types=["UpDecoderBlock2D"] * len(w))
             if bad := [x for x in w if x % w[0]]: raise ValueError(f"{source}: block_out_channels {bad} are no multiples of the first, {w[0]}")
             return VQGANConfig(w[0], tuple(x // w[0] for x in w), j["layers_per_block"], j["latent_channels"], j.get("vq_embed_dim") or j["latent_channels"],
                                j["num_vq_embeddings"], j["sample_size"], j.get("norm_num_groups", 32))
@@ -414,7 +418,8 @@ def config_from_json(j: dict, source: str = "config.json") -> VQGANConfig:
 
 # %% ../nbs/10_tokenizer.ipynb #664e33cd
 def config_from_weights(weights: dict, source="the weights") -> VQGANConfig:
-    "The configuration that the shapes of `weights` (either scheme) imply, with LVM's 256 pixels and 32 groups (fewer for widths that 32 does not divide). Raises `ValueError` for weights that do not tell their size."
+    """The configuration that the shapes of `weights` (either scheme) imply, with LVM's 256 pixels and 32 groups (fewer for widths that 32 does not divide).
+    Raises `ValueError` for weights that do not tell their size."""
     down, block = ("down_blocks", "resnets") if _scheme_of(weights, source) == "diffusers" else ("down", "block")
     count = lambda prefix: len({k[len(prefix):].split(".")[0] for k in weights if k.startswith(prefix)})
     try:
@@ -430,7 +435,8 @@ def save_tokenizer(tokenizer: VQGAN, directory: str | Path,
                    scheme: str = "lvm", # or "diffusers"
                    dtype="float32",     # on disk; "bfloat16" halves the file
                   ):
-    "Writes config.json and the safetensors file whose name the scheme's library expects, the directory at once or not at all. An earlier one is replaced; anything else there raises `ValueError`, and so does a dtype that is none of weights."
+    """Writes config.json and the safetensors file whose name the scheme's library expects, the directory at once or not at all. An earlier one is replaced;
+    anything else there raises `ValueError`, and so does a dtype that is none of weights."""
     dtype = float_dtype(dtype)
     check_replaceable(directory, ("config.json", *_WEIGHT_FILES[:len(SCHEMES)]), "_class_name", ("VQGANModel", "VQModel"))
     weights = {k: v.astype(dtype) for k, v in state_dict(tokenizer, scheme).items()}
@@ -446,12 +452,13 @@ def load_tokenizer(source: str | Path = "sample",      # "sample", a directory, 
                    dtype=jnp.float32,                  # of the convolutions
                    config: VQGANConfig | None = None,  # instead of what the files say
                   ) -> VQGAN:
-    """A tokenizer from what ships ("sample"), from a directory as open-muse's `VQGANModel` or diffusers' `VQModel` write it, or from a weights file (its config.json beside it, or its
-    shapes). Raises `FileNotFoundError` or a `ValueError` that names the file and what is wrong."""
+    """A tokenizer from what ships ("sample"), from a directory as open-muse's `VQGANModel` or diffusers' `VQModel` write it, or from a weights file
+    (its config.json beside it, or its shapes). Raises `FileNotFoundError` or a `ValueError` that names the file and what is wrong."""
     dtype = float_dtype(dtype)
     if str(source) == "sample":
         try: path = data_path("tokenizer")
-        except FileNotFoundError: raise FileNotFoundError("the sample tokenizer has not been trained yet: `make tokenizer` trains it into data/tokenizer") from None
+        except FileNotFoundError:
+            raise FileNotFoundError("the sample tokenizer has not been trained yet: `make tokenizer` trains it into data/tokenizer") from None
     else: path = Path(source)
     if str(source) == "lvm" and not path.exists():
         raise FileNotFoundError("LVM's tokenizer does not ship here: fetch openMUSE/vqgan-f16-8192-laion from the Hugging Face hub and pass its directory")
@@ -475,4 +482,6 @@ def tokenizer_hash(tokenizer: VQGAN) -> str:
 def check_config(config: ModelConfig, tokenizer: VQGAN, who: str = "the model"):
     "Raises a `ValueError` if a Llama and a tokenizer do not share codebook and tokens an image."
     ours, theirs = ((c.codebook_size, c.tokens_per_image) for c in (config, tokenizer.config))
-    if ours != theirs: raise ValueError(f"{who} knows {ours[0]} codes and {ours[1]} tokens an image, the tokenizer {theirs[0]} and {theirs[1]}: they do not belong together")
+    if ours != theirs:
+        raise ValueError(f"{who} knows {ours[0]} codes and {ours[1]} tokens an image, the tokenizer {theirs[0]} and {theirs[1]}: "
+                         "they do not belong together")

@@ -18,7 +18,8 @@ from .tokenizer import VQGAN, Conv, Decoder, Draw
 # %% ../nbs/11_tokenizer_training.ipynb #9aaa8d3b
 @dataclass(frozen=True)
 class TokenizerTraining:
-    "How a tokenizer is trained. A weight of 0 switches a term off. Raises `ValueError` for steps that end before the warm-up does, or before the decoder sees a code."
+    """How a tokenizer is trained. A weight of 0 switches a term off. Raises `ValueError` for steps that end before the warm-up does, or before the
+    decoder sees a code."""
     steps: int = 100_000
     learning_rate: float = 1e-3      # of Adam, after the warm-up; cosine to a hundredth
     warmup_steps: int = 100
@@ -34,7 +35,7 @@ class TokenizerTraining:
     quantize_from: int = 500         # steps as a plain autoencoder; then k-means lays the codebook
     revive_below: float = 0.02       # a code met less often a step, on average, moves to a latent of the batch
     revive_until: float = 0.8        # of the steps
-    merge_below: float = 0.0         # of two codes nearer than this part of the latents' usual distance from their codes, the rarer moves, to a latent far from its code
+    merge_below: float = 0.0         # of two codes nearer than this part of the latents' usual distance from theirs, the rarer moves to a latent far from its code
     adversarial: float = 0.0         # weight of the patch discriminator, beside its adaptive weight
     adversarial_from: int = 0        # step
     seed: int = 0
@@ -42,12 +43,17 @@ class TokenizerTraining:
     def __post_init__(self):
         if self.codebook not in ("ema", "gradient"): raise ValueError(f"unknown codebook {self.codebook!r}; known: ema, gradient")
         # k-means lays the codebook in step `quantize_from`, counted from 0; the decoder sees codes in the steps after it
-        if self.quantize_from >= self.steps - 1: raise ValueError(f"{self.steps} steps with quantize_from {self.quantize_from} end before the decoder has seen a code: take at least {self.quantize_from + 2} steps, or a smaller quantize_from")
-        if self.warmup_steps >= self.steps: raise ValueError(f"{self.steps} steps are all warm-up, with warmup_steps {self.warmup_steps}: take more steps, or a shorter warm-up")
+        if self.quantize_from >= self.steps - 1:
+            raise ValueError(f"{self.steps} steps with quantize_from {self.quantize_from} end before the decoder has seen a code: "
+                             f"take at least {self.quantize_from + 2} steps, or a smaller quantize_from")
+        if self.warmup_steps >= self.steps:
+            raise ValueError(f"{self.steps} steps are all warm-up, with warmup_steps {self.warmup_steps}: "
+                             "take more steps, or a shorter warm-up")
 
 # %% ../nbs/11_tokenizer_training.ipynb #a722494d
 def reconstruction_loss(options: TokenizerTraining, y_BxHxWx3, x_BxHxWx3):
-    "Absolute and squared error, and the absolute error of differences between neighbours at full, half and quarter resolution, for which 4 must divide height and width and leave 2 or more. A scalar."
+    """Absolute and squared error, and the absolute error of differences between neighbours at full, half and quarter resolution, for which 4 must
+    divide height and width and leave 2 or more. A scalar."""
     error = y_BxHxWx3 - x_BxHxWx3
     loss = options.absolute * jnp.abs(error).mean() + options.squared * jnp.square(error).mean()
     if options.contours:
@@ -149,14 +155,18 @@ def update_codebook(codebook_KxD, ema: dict, z_NxD, codes_N, step, options: Toke
     return lax.cond(step < options.quantize_from, idle, lambda: lax.cond(step == options.quantize_from, start, follow))
 
 # %% ../nbs/11_tokenizer_training.ipynb #1e4f7b32
-def _adam(options): return optax.chain(optax.clip_by_global_norm(options.clip_norm),
-    optax.adam(optax.warmup_cosine_decay_schedule(0.0, options.learning_rate, options.warmup_steps, options.steps, options.learning_rate / 100), b2=options.beta2))
+def _adam(options):
+    return optax.chain(
+        optax.clip_by_global_norm(options.clip_norm),
+        optax.adam(optax.warmup_cosine_decay_schedule(0.0, options.learning_rate, options.warmup_steps, options.steps, options.learning_rate / 100),
+                   b2=options.beta2))
 
 def start_training(model: VQGAN, options: TokenizerTraining) -> dict:
     "The state of step 0. Raises `ValueError` for a resolution that the loss of the contours cannot halve twice."
     side = model.config.resolution
     if options.contours and (side % 4 or side < 8):  # neighbours differ at a quarter of the resolution too
-        raise ValueError(f"resolution {side} does not do for the loss of the contours, at full, half and quarter resolution: take a multiple of 4 from 8 on, or contours=0")
+        raise ValueError(f"resolution {side} does not do for the loss of the contours, at full, half and quarter resolution: "
+                         "take a multiple of 4 from 8 on, or contours=0")
     state = dict(step=jnp.int32(0), model=model, optimizer=_adam(options).init(model),
                  ema=dict(counts=jnp.ones(model.config.codebook_size), sums=model.codebook[...] + 0))
     if options.adversarial:
@@ -172,7 +182,8 @@ def tokenizer_step(options: TokenizerTraining):
         x = images.astype(jnp.float32) / 255
         quantized = (step > options.quantize_from).astype(jnp.float32)
         adversarial = options.adversarial * (step >= options.adversarial_from)
-        (loss, aux), grads = jax.value_and_grad(tokenizer_loss, has_aux=True)(model, x, options, quantized, adversarial, d, jax.random.fold_in(jax.random.key(options.seed), step))
+        (loss, aux), grads = jax.value_and_grad(tokenizer_loss, has_aux=True)(
+            model, x, options, quantized, adversarial, d, jax.random.fold_in(jax.random.key(options.seed), step))
         updates, optimizer = adam.update(grads, state["optimizer"], model)
         z = aux["z"].reshape(-1, model.config.embed_dim)
         model = optax.apply_updates(model, updates)

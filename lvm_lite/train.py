@@ -54,7 +54,8 @@ def decayed(model: Llama):
     return jax.tree_util.tree_map_with_path(lambda path, _: not re.search("norm", jax.tree_util.keystr(path)), model)
 
 def _muon(stage: Stage) -> optax.GradientTransformation:
-    "The direction of Muon's step, in the size of AdamW's. It works on whole matrices: on a mesh that divides them they are gathered, and the momentum is kept whole."
+    """The direction of Muon's step, in the size of AdamW's. It works on whole matrices:
+    on a mesh that divides them they are gathered, and the momentum is kept whole."""
     matrices = lambda model: jax.tree.map(lambda x: optax.contrib.MuonDimensionNumbers(1, 2) if x.ndim == 3 else None, model)  # one a layer
     muon = optax.contrib.muon(1.0, consistent_rms=0.2, adam_b1=stage.beta1, adam_b2=stage.beta2, muon_weight_dimension_numbers=matrices)
     whole = partial(jax.tree.map, shard)
@@ -66,7 +67,8 @@ def _muon(stage: Stage) -> optax.GradientTransformation:
 OPTIMIZERS = { # name -> (rate, stage) -> optimiser
     "adamw": lambda rate, stage: optax.adamw(rate, stage.beta1, stage.beta2, weight_decay=stage.weight_decay, mask=decayed),
     "muon": lambda rate, stage: optax.chain(_muon(stage), optax.add_decayed_weights(-stage.weight_decay, decayed), optax.scale_by_schedule(rate)),
-    "adafactor": lambda rate, stage: optax.chain(optax.scale_by_factored_rms(), optax.clip_by_block_rms(1.0), optax.add_decayed_weights(stage.weight_decay, decayed), optax.scale_by_learning_rate(rate)),
+    "adafactor": lambda rate, stage: optax.chain(optax.scale_by_factored_rms(), optax.clip_by_block_rms(1.0),
+                                                 optax.add_decayed_weights(stage.weight_decay, decayed), optax.scale_by_learning_rate(rate)),
 }
 
 def optimizer(stage: Stage) -> optax.GradientTransformation:
@@ -74,8 +76,11 @@ def optimizer(stage: Stage) -> optax.GradientTransformation:
     return optax.chain(optax.clip_by_global_norm(CLIP), lookup(OPTIMIZERS, stage.optimizer, "optimizer")(schedule(stage), stage))
 
 # %% ../nbs/18_train.ipynb #4a783f52
-MEMORY = {"v2": 7.48, "v3": 15.48, "v4": 30.75, "v5 lite": 15.75, "v5": 95.73, "v6 lite": 31.24}  # GiB of a device that a program may use, as the TPU's compiler states it
-PEAK = {"v2": 22.5, "v3": 61.5, "v4": 275, "v5 lite": 197, "v5": 459, "v6 lite": 918, "H200": 989, "H100": 989, "A100": 312, "L40S": 362, "L40": 181, "L4": 121, "A10G": 70, "A10": 125, "A5000": 111, "T4": 65}  # dense TFLOP/s of a device in 16 bits
+# GiB of a device that a program may use, as the TPU's compiler states it
+MEMORY = {"v2": 7.48, "v3": 15.48, "v4": 30.75, "v5 lite": 15.75, "v5": 95.73, "v6 lite": 31.24}
+# dense TFLOP/s of a device in 16 bits
+PEAK = {"v2": 22.5, "v3": 61.5, "v4": 275, "v5 lite": 197, "v5": 459, "v6 lite": 918,
+        "H200": 989, "H100": 989, "A100": 312, "L40S": 362, "L40": 181, "L4": 121, "A10G": 70, "A10": 125, "A5000": 111, "T4": 65}
 
 def _of_kind(table: dict, device): return next((v for k, v in table.items() if k in device.device_kind), None)
 
@@ -95,7 +100,8 @@ def step_memory(config: ModelConfig,
     "Bytes that a training step needs on a device, estimated from what its arrays are. Raises `ValueError` for an unknown optimizer."
     D, F, L, V, width = config.hidden_dim, config.mlp_dim, config.layers, config.vocab_size, jnp.dtype(compute.dtype).itemsize
     block = sum(prod(shape) for shape, _ in block_weights(config).values())
-    state = (L * block + 2 * V * D) * lookup({"adamw": 16 / share, "muon": 8 / share + 8, "adafactor": 8 / share}, optimizer, "optimizer")  # weights, their gradient, moments
+    # weights, their gradient, moments
+    state = (L * block + 2 * V * D) * lookup({"adamw": 16 / share, "muon": 8 / share + 8, "adafactor": 8 / share}, optimizer, "optimizer")
     kept = {"stream": D, "attention": 2 * D, "products": 6 * D + 2 * F, "all": 12 * D + 4 * F}[compute.keep] * L
     at_work = 6 * D + 4 * min(1, (compute.mlp_chunk or tokens) / tokens) * F
     return state + tokens * width * (kept + at_work) + block * (width + 4) + V * D * (width + 8)
@@ -163,10 +169,13 @@ PART = 16_384  # tokens that a device works on at a time: a larger batch is cut 
 
 def cuts(stage: Stage, length: int, devices: int) -> list[int]:
     "Into how many parts a batch can be cut on so many devices, the fewest first: a part is at most `PART` tokens of a device, or one sequence."
-    return [n for n in range(1, stage.batch_size + 1) if stage.batch_size % n == 0 and (stage.batch_size // n) % devices == 0 and stage.batch_size * length // (n * devices) <= max(PART, length)] or [1]
+    return [n for n in range(1, stage.batch_size + 1)
+            if stage.batch_size % n == 0 and (stage.batch_size // n) % devices == 0
+            and stage.batch_size * length // (n * devices) <= max(PART, length)] or [1]
 
 def _plan(config, stage, shape, accumulation, compute, device, memory, keep=None, attention=None) -> tuple[int, Compute, float]:
-    "The parts of a batch, how a step is computed on a mesh of this shape, as asked or as chosen, and the bytes that a device is estimated to need: the fewest parts that fit."
+    """The parts of a batch, how a step is computed on a mesh of this shape, as asked or as chosen, and the bytes that a device is estimated to need:
+    the fewest parts that fit."""
     length, rows, share = stage.context(config.tokens_per_image), shape["data"] * shape["fsdp"], shape["fsdp"] * shape["tensor"]
     for parts in [accumulation] if accumulation else cuts(stage, length // (shape["tensor"] * shape["seq"]), rows):
         tokens = max(1, stage.batch_size * length // (parts * rows * shape["seq"]))
@@ -176,7 +185,8 @@ def _plan(config, stage, shape, accumulation, compute, device, memory, keep=None
     return parts, chosen, needed
 
 def flops_per_token(config: ModelConfig, length: int) -> float:
-    "FLOPs of a training step, a token: 6 a weight of a product, and causal attention counted once, 6 L D T. What is computed again on the way back does not count."
+    """FLOPs of a training step, a token: 6 a weight of a product, and causal attention counted once, 6 L D T.
+    What is computed again on the way back does not count."""
     block = sum(prod(shape) for shape, _ in block_weights(config).values())
     return 6 * (config.layers * block + config.vocab_size * config.hidden_dim + config.layers * config.hidden_dim * length)
 
@@ -200,15 +210,20 @@ def train(model: Llama,                # fresh, or from the stage before; it is 
     memory = device_memory(device)
     if jax.process_count() > 1: memory = float(process_allgather(np.float32(memory)).min())  # one plan for all
     accumulation, compute, needed = _plan(config, stage, shape, accumulation, compute, device, memory, keep, attention)
-    if needed > memory: warnings.warn(f"a step of {stage.name} is estimated to need {needed / 1e9:.1f} GB of a device's {memory / 1e9:.1f} GB: `lvm-lite budget` asks the compiler; more devices along fsdp, or adafactor, need less")
+    if needed > memory:
+        warnings.warn(f"a step of {stage.name} is estimated to need {needed / 1e9:.1f} GB of a device's {memory / 1e9:.1f} GB: "
+                      "`lvm-lite budget` asks the compiler; more devices along fsdp, or adafactor, need less")
     if corpus.vocab_size > config.vocab_size: raise ValueError(f"{corpus.path} has a vocabulary of {corpus.vocab_size}, the model of {config.vocab_size}")
     if accumulation < 1 or stage.batch_size % accumulation: raise ValueError(f"a batch of {stage.batch_size} is not divisible into {accumulation} parts")
     if not mesh.empty: check_mesh(mesh, config, stage, accumulation)
     corpus.batch(0, 1, length)  # refuses a length that the records do not have, before anything is compiled or written; so is a kernel that cannot do it here:
-    jax.eval_shape(partial(attend, backend=compute.attention), *3 * [jax.ShapeDtypeStruct((stage.batch_size // accumulation, length, config.heads, config.head_dim), compute.dtype)])
+    jax.eval_shape(partial(attend, backend=compute.attention),
+                   *3 * [jax.ShapeDtypeStruct((stage.batch_size // accumulation, length, config.heads, config.head_dim), compute.dtype)])
     peak = _of_kind(PEAK, device)
-    per_step = dict(tokens_per_second=stage.batch_size * length) | (dict(mfu=stage.batch_size * length * flops_per_token(config, length) / (peak * 1e12 * prod(shape.values()))) if peak else {})
-    state, log = fit(partial(train_step, stage=stage, compute=compute), train_state(on_mesh(model), stage), _batches(corpus, stage, length, seed, accumulation), stage.steps, directory,
+    per_step = dict(tokens_per_second=stage.batch_size * length) | (
+        dict(mfu=stage.batch_size * length * flops_per_token(config, length) / (peak * 1e12 * prod(shape.values()))) if peak else {})
+    state, log = fit(partial(train_step, stage=stage, compute=compute), train_state(on_mesh(model), stage),
+                     _batches(corpus, stage, length, seed, accumulation), stage.steps, directory,
                      config=run_config(config, stage, seed, corpus, start),
                      describe=stage.name, per_step=per_step, about_batch=lambda step: _sentences(corpus, stage, length, seed, step), **loop)
     return state["model"], log
@@ -231,7 +246,8 @@ def source_task(source: str) -> Task:
     return TABLE3[name] if name in TABLE3 else as_task(name)
 
 def answer_images(task: str | Task, images: int = 16) -> np.ndarray:
-    "The numbers of the images of a sentence that are answers: the odd ones of pairs, the frames after the fifth of videos, the second half of masks and their video."
+    """The numbers of the images of a sentence that are answers: the odd ones of pairs, the frames after the fifth of videos, the second half of masks
+    and their video."""
     task = as_task(task)
     if task.unit == "image": return np.arange(1, images, 2)
     return np.arange(5 if is_frames(task) else images // 2, images)
@@ -247,7 +263,8 @@ def _answers(corpus: Corpus, source, tokens_per_image: int, limit: int):
 SCORED = 256  # held-out sentences of a task while training goes on; a validation split is a hundred times as many
 
 def baselines(training: Corpus, heldout: Corpus, config: ModelConfig, limit: int = 200) -> dict:
-    "Nats a token of the held-out answers, task -> dict(unigram, copy); counts come from at most `limit` training sentences a task. Raises `ValueError` for a task that training lacks."
+    """Nats a token of the held-out answers, task -> dict(unigram, copy); counts come from at most `limit` training sentences a task.
+    Raises `ValueError` for a task that training lacks."""
     result = {}
     for source in heldout.sources:
         train_source = lookup({s.name: s for s in training.sources}, source.name, f"source of {training.path}:")
@@ -265,8 +282,10 @@ def baselines(training: Corpus, heldout: Corpus, config: ModelConfig, limit: int
 def _losses(model, tokens): return token_losses(model, tokens)
 
 def heldout_losses(model: Llama, heldout: Corpus, batch_size: int = 4, sentences: int | None = None) -> dict:
-    "Nats a token of the answers, task -> float, over all sentences of a held-out corpus, or the first so many of each task; exp of one is the perplexity. On a mesh, `batch_size` rows go to each device. Raises `ValueError` for a vocabulary that is larger than the model's."
-    if heldout.vocab_size > model.config.vocab_size: raise ValueError(f"{heldout.path} has a vocabulary of {heldout.vocab_size}, the model of {model.config.vocab_size}")
+    """Nats a token of the answers, task -> float, over all sentences of a held-out corpus, or the first so many of each task; exp of one is the perplexity.
+    On a mesh, `batch_size` rows go to each device. Raises `ValueError` for a vocabulary that is larger than the model's."""
+    if heldout.vocab_size > model.config.vocab_size:
+        raise ValueError(f"{heldout.path} has a vocabulary of {heldout.vocab_size}, the model of {model.config.vocab_size}")
     N, rows, result = model.config.tokens_per_image, batch_size * axis_size("data") * axis_size("fsdp"), {}
     for source in heldout.sources:
         records = source.first(sentences).astype(np.int32)
@@ -300,7 +319,8 @@ def longer(model: Llama, context: int) -> Llama:
     return model
 
 def stage_corpora(folder: str | Path, stage: Stage, tokenizer: str | None = None) -> tuple[Corpus, Corpus]:
-    "The training and held-out corpora of a stage, in `corpus` and `heldout`, or for more than 16 images in `corpus_64` and `heldout_64`. Sources that are rows of Table 3 are mixed as `stage_mixture` says, others beside them by size."
+    """The training and held-out corpora of a stage, in `corpus` and `heldout`, or for more than 16 images in `corpus_64` and `heldout_64`.
+    Sources that are rows of Table 3 are mixed as `stage_mixture` says, others beside them by size."""
     def opened(name):
         path = Path(folder) / (name if stage.images <= IMAGES else f"{name}_{stage.images}")
         corpus = Corpus(path, tokenizer=tokenizer)
@@ -316,18 +336,21 @@ def stage_corpora(folder: str | Path, stage: Stage, tokenizer: str | None = None
 def run_stage(profile: str, stage: str,
               start: str | Path | None = None, # a stage or a Hugging Face directory; by default the stage before
               root: str | Path = "runs",       # of corpora and results
-              mesh: dict | None = None,        # sizes of axes: dict(fsdp=8); None is this process's first device alone, or of several processes what `default_mesh` says
+              mesh: dict | None = None,        # sizes of axes: dict(fsdp=8); None: this process's first device alone, or of several processes `default_mesh`
               optimizer: str | None = None,    # instead of the stage's
               accept: bool = False,            # the condition in the card of the model to begin with
               **options,                       # of `train`
              ):
-    "Train one stage of a profile into `root/profile/stage`. Raises `ValueError` for a model of another configuration or tokenizer, `FileNotFoundError` where a corpus is missing, and `KeyboardInterrupt` when it was told to stop."
+    """Train one stage of a profile into `root/profile/stage`. Raises `ValueError` for a model of another configuration or tokenizer,
+    `FileNotFoundError` where a corpus is missing, and `KeyboardInterrupt` when it was told to stop."""
     p, folder = load_profile(profile), here(root) / profile
     tokenizer, about = load_tokenizer(p.tokenizer), p.stage(stage)
     check_config(p.config, tokenizer, f"model {p.model} of profile {profile}")
     if optimizer: about = replace(about, optimizer=optimizer)
     try: corpus, heldout = stage_corpora(folder, about, tokenizer_hash(tokenizer))
-    except FileNotFoundError as e: raise FileNotFoundError(f"{e}; this makes it, or says what does: python -c 'from lvm_lite.pretokenize import *; make_corpora(\"{profile}\", \"{root}\", {about.images})'") from None
+    except FileNotFoundError as e:
+        raise FileNotFoundError(f"{e}; this makes it, or says what does: "
+                                f"python -c 'from lvm_lite.pretokenize import *; make_corpora(\"{profile}\", \"{root}\", {about.images})'") from None
     start, every = start or BEFORE[stage], max(1, min(1000, about.steps // 3))
     if mesh is None and jax.process_count() > 1: mesh = default_mesh(p.config, about, jax.device_count())
 
@@ -344,9 +367,12 @@ def run_stage(profile: str, stage: str,
             source = folder / start / "model" if start in BEFORE else start
             check_codes(noted_training(model_directory(source)), tokenizer, source)
             model, begun = load_model(source, accept=accept), weights_hash(model_directory(source))
-        if replace(model.config, context=p.config.context) != p.config: raise ValueError(f"{start} holds another model than profile {profile}: {model.config}, not {p.config}")
-        model, _ = train(longer(model, about.context(p.config.tokens_per_image)), corpus, about, folder / stage, seed=p.seed, start=begun, **dict(evaluate=evaluate, evaluate_every=every, save_every=every) | options)
-    if not (folder / stage / f"checkpoints/{about.steps}").is_dir(): raise KeyboardInterrupt(f"stage {stage} was told to stop; its last step is saved: run it again to go on")
+        if replace(model.config, context=p.config.context) != p.config:
+            raise ValueError(f"{start} holds another model than profile {profile}: {model.config}, not {p.config}")
+        model, _ = train(longer(model, about.context(p.config.tokens_per_image)), corpus, about, folder / stage, seed=p.seed, start=begun,
+                         **dict(evaluate=evaluate, evaluate_every=every, save_every=every) | options)
+    if not (folder / stage / f"checkpoints/{about.steps}").is_dir():
+        raise KeyboardInterrupt(f"stage {stage} was told to stop; its last step is saved: run it again to go on")
     model = collect(model, host=True)
     if jax.process_index() == 0:
         trained = run_config(model.config, about, p.seed, corpus, begun)
@@ -360,18 +386,24 @@ def default_mesh(config: ModelConfig, stage: Stage, devices: int) -> dict:
     return dict(data=int(rows // fsdp), fsdp=int(fsdp), tensor=1, seq=int(devices // rows))
 
 def topology_devices(topology: str) -> list:
-    "The devices of `v3:16x8` (a TPU that need not be here), of `cpu:8`, `gpu` or `tpu` (which are). Raises `ValueError` for devices or topologies that there are not."
+    """The devices of `v3:16x8` (a TPU that need not be here), of `cpu:8`, `gpu` or `tpu` (which are).
+    Raises `ValueError` for devices or topologies that there are not."""
     platform, _, shape = topology.partition(":")
     if platform in ("cpu", "gpu", "tpu"):
         devices = jax.devices(platform)
-        if shape and len(devices) < int(shape): raise ValueError(f"{topology}: there are {len(devices)} devices; XLA_FLAGS=--xla_force_host_platform_device_count={shape} makes a CPU pose as so many")
+        if shape and len(devices) < int(shape):
+            raise ValueError(f"{topology}: there are {len(devices)} devices; "
+                             f"XLA_FLAGS=--xla_force_host_platform_device_count={shape} makes a CPU pose as so many")
         return devices[:int(shape or len(devices))]
     from jax.experimental import topologies
-    if checkout() and (own := checkout() / ".libtpu/libtpu/libtpu.so").exists(): os.environ.setdefault("TPU_LIBRARY_PATH", str(own))  # where make budget puts it
+    if checkout() and (own := checkout() / ".libtpu/libtpu/libtpu.so").exists():  # where make budget puts it
+        os.environ.setdefault("TPU_LIBRARY_PATH", str(own))
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")           # do not look for a TPU machine's metadata
     os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")   # nor for a TPU that another process may hold
     try: return topologies.get_topology_desc(platform="tpu", topology_name=topology, **dict(chip_config_name="megacore") if platform == "v4" else {}).devices
-    except Exception as e: raise ValueError(f"{topology} is no topology that the TPU's compiler takes, such as v3:16x8 or v5e:8x8; it comes by pip install 'lvm-lite[budget]' ({str(e).splitlines()[0]})") from None
+    except Exception as e:
+        raise ValueError(f"{topology} is no topology that the TPU's compiler takes, such as v3:16x8 or v5e:8x8; "
+                         f"it comes by pip install 'lvm-lite[budget]' ({str(e).splitlines()[0]})") from None
 
 # %% ../nbs/18_train.ipynb #c009f5a3
 @dataclass(frozen=True)
@@ -403,9 +435,11 @@ class Budget:
     def __str__(self) -> str:
         GB = lambda n: f"{n / 1e9:.2f} GB"
         memory = (f"refused: {self.refused}" if self.refused else
-                  f"{GB(self.arguments)} arguments + {GB(self.temporaries)} temporaries = {GB(self.arguments + self.temporaries)} of {GB(self.available)}, headroom {GB(self.available - self.arguments - self.temporaries)}")
+                  f"{GB(self.arguments)} arguments + {GB(self.temporaries)} temporaries = {GB(self.arguments + self.temporaries)} "
+                  f"of {GB(self.available)}, headroom {GB(self.available - self.arguments - self.temporaries)}")
         days = "" if self.days is None else f", {self.days:.3g} days for the stage at {self.utilisation:.0%} of the peak"
-        return (f"{self.size} {self.stage} on {self.topology}: {self.mesh}, {self.compute.dtype}, keeps {self.compute.keep}, {self.optimizer}, {self.accumulation} part{'s' * (self.accumulation > 1)} a step\n"
+        return (f"{self.size} {self.stage} on {self.topology}: {self.mesh}, {self.compute.dtype}, keeps {self.compute.keep}, "
+                f"{self.optimizer}, {self.accumulation} part{'s' * (self.accumulation > 1)} a step\n"
                 f"  attention: {self.attention}\n  a device: {memory}\n  a step: {self.tokens:,} tokens, {self.flops:.3g} FLOPs{days}")
 
 def budget(size: str,                  # a name of `MODELS`, or a `ModelConfig`
@@ -420,7 +454,8 @@ def budget(size: str,                  # a name of `MODELS`, or a `ModelConfig`
            devices: int | None = None,   # the topology's first ones alone
            utilisation: float = 0.4,   # of the peak: an assumption, to be replaced by what your slice reaches (`mfu` in the log)
           ) -> Budget:
-    "Compile the real training step for a machine and say what it needs. Raises a `ValueError` for what does not divide, and for an unknown size, stage or topology."
+    """Compile the real training step for a machine and say what it needs. Raises a `ValueError` for what does not divide, and for an unknown size,
+    stage or topology."""
     config, stage = lookup(MODELS, size, "model") if isinstance(size, str) else size, lookup(STAGES, stage, "stage") if isinstance(stage, str) else stage
     devices, length = topology_devices(topology)[:devices], stage.context(config.tokens_per_image)
     mesh = make_mesh(**mesh or default_mesh(config, stage, len(devices)), devices=devices)
@@ -433,7 +468,8 @@ def budget(size: str,                  # a name of `MODELS`, or a `ModelConfig`
     compute = replace(compute, attention=compute.attention or backend)
     with jax.set_mesh(mesh):
         state = jax.eval_shape(lambda: train_state(Llama(config, jax.random.key(0)), stage))
-        batch = jax.ShapeDtypeStruct((accumulation, stage.batch_size // accumulation, length), jnp.uint16, sharding=NamedSharding(mesh, PartitionSpec(None, ROWS, None)))
+        batch = jax.ShapeDtypeStruct((accumulation, stage.batch_size // accumulation, length), jnp.uint16,
+                                     sharding=NamedSharding(mesh, PartitionSpec(None, ROWS, None)))
         lowered = jit_step(partial(train_step, stage=stage, compute=compute)).lower(state, batch)
         refused, temporaries, arguments = "", None, sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state)) // (shape["fsdp"] * shape["tensor"])
         try:
@@ -445,5 +481,6 @@ def budget(size: str,                  # a name of `MODELS`, or a `ModelConfig`
             refused = found[0] if found else str(e).splitlines()[0]
     peak, flops = _of_kind(PEAK, device), tokens * flops_per_token(config, length)
     days = stage.steps * flops / (len(devices) * peak * 1e12 * utilisation) / 86400 if peak else None
-    return Budget(size if isinstance(size, str) else "a model", stage.name, topology, describe(mesh), len(devices), compute, f"{compute.attention} ({why})", accumulation, stage.optimizer,
+    return Budget(size if isinstance(size, str) else "a model", stage.name, topology, describe(mesh), len(devices),
+                  compute, f"{compute.attention} ({why})", accumulation, stage.optimizer,
                   arguments, temporaries, int(available), refused, tokens, flops, days, utilisation)

@@ -156,12 +156,13 @@ class Clip:
         if isinstance(t, slice): return self._cut(t)
         t = range(len(self))[t]  # so that -1 is the last frame, and 16 of 16 an IndexError
         at = lambda values: None if values is None or t >= len(values) else values[t]
-        return Scene(self.images[t], at(self.classes), at(self.instances), self.labels, at(self.boxes), at(self.depth), at(self.keypoints), at(self.flow), at(self.pair),
-                     self.name, self.palette, self.sprites, self.photo)
+        return Scene(self.images[t], at(self.classes), at(self.instances), self.labels, at(self.boxes), at(self.depth), at(self.keypoints),
+                     at(self.flow), at(self.pair), self.name, self.palette, self.sprites, self.photo)
 
     def _cut(self, s: slice) -> "Clip":
         "Some frames in a row. The sample world's things keep the times of the whole clip."
-        if s.step not in (None, 1): raise ValueError(f"{self.name or 'clip'}: frames of a clip are cut in a row, not in steps of {s.step}, for flow leads to the next frame")
+        if s.step not in (None, 1):
+            raise ValueError(f"{self.name or 'clip'}: frames of a clip are cut in a row, not in steps of {s.step}, for flow leads to the next frame")
         first, last, _ = s.indices(len(self))
         each = {f: v if v is None else v[first:last - (f == "flow")] for f in ("images", "classes", "instances", "boxes", "depth", "keypoints", "flow", "pair")
                 for v in [getattr(self, f)]}
@@ -380,7 +381,8 @@ class World:
         return self._compose(generator(f"{self.split} clip", seed), frames)
 
     def video(self, seed: int | tuple, frames: int = 16) -> np.ndarray:
-        "A piece of real video, (frames, size, size, 3) uint8, at a stride of 1 to 3 where it is long enough. Raises `ValueError` for more frames than the film has."
+        """A piece of real video, (frames, size, size, 3) uint8, at a stride of 1 to 3 where it is long enough.
+        Raises `ValueError` for more frames than the film has."""
         rng = generator(f"{self.split} video", seed)
         film = self.films[rng.integers(len(self.films))]
         if not 1 <= frames <= len(film): raise ValueError(f"the {self.split} video has {len(film)} frames, not {frames}")
@@ -464,7 +466,8 @@ class World:
             shift = room * (a + (b - a) * time[:, None]) + [(1 - share) * self.size * i / max(1, count - 1), 0] - unit * low - 0.5
             skin, hair = rng.uniform(0.3, 0.95), rng.uniform(0.1, 0.7)
             colours = np.array([[skin, skin * 0.78, skin * 0.62], *rng.uniform(0.1, 0.95, (2, 3)), [hair, hair * 0.75, hair * 0.45]])
-            out.append(Person("person", self.classes.index("person"), float(0.3 + 0.7 * min(1, unit / self.size)), joints * unit + shift[:, None], float(unit), colours))
+            out.append(Person("person", self.classes.index("person"), float(0.3 + 0.7 * min(1, unit / self.size)),
+                              joints * unit + shift[:, None], float(unit), colours))
         return out
 
     def _compose(self, rng, frames: int) -> Clip:

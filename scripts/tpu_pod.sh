@@ -51,10 +51,15 @@ quoted() { # words as a shell reads them back, with no more quotes than they nee
 do_it() { if [[ -n $dry ]]; then quoted "$@"; echo; else "$@"; fi; }
 on_all() { do_it gcloud compute tpus tpu-vm ssh "$name" "${where[@]}" --worker=all --command "$1"; }
 
-state() { # of the request: ACTIVE, WAITING_FOR_RESOURCES, PROVISIONING, SUSPENDED, FAILED, …; nothing where there is none. A gcloud that cannot say is asked again: no answer is no preemption.
+# Of the request: ACTIVE, WAITING_FOR_RESOURCES, PROVISIONING, SUSPENDED, FAILED, …; nothing where there is none.
+# A gcloud that cannot say is asked again: no answer is no preemption.
+state() {
   local said errors
   while :; do
-    if said=$(gcloud compute tpus queued-resources describe "$name" "${where[@]}" --format='value(state.state)' 2>"$archive.errors"); then printf %s "$said"; return; fi
+    if said=$(gcloud compute tpus queued-resources describe "$name" "${where[@]}" --format='value(state.state)' 2>"$archive.errors"); then
+      printf %s "$said"
+      return
+    fi
     errors=$(<"$archive.errors")
     [[ ${errors,,} != *not_found* && ${errors,,} != *"not found"* ]] || return 0
     echo "tpu_pod: the request's state is not known: ${errors##*$'\n'}" >&2
@@ -62,7 +67,10 @@ state() { # of the request: ACTIVE, WAITING_FOR_RESOURCES, PROVISIONING, SUSPEND
   done
 }
 
-request() { do_it gcloud compute tpus queued-resources create "$name" --node-id "$name" "${where[@]}" --accelerator-type "$type" --runtime-version "$version" $spot; }
+request() {
+  do_it gcloud compute tpus queued-resources create "$name" --node-id "$name" "${where[@]}" --accelerator-type "$type" \
+    --runtime-version "$version" $spot
+}
 remove() { do_it gcloud compute tpus queued-resources delete "$name" "${where[@]}" --force --quiet; }
 
 ready() { # wait for a slice; ask again for one that was taken away. In a dry run: the first request.
@@ -78,10 +86,13 @@ ready() { # wait for a slice; ask again for one that was taken away. In a dry ru
   done
 }
 
-install='mkdir -p lvm-lite && tar xzf lvm-lite.tar.gz -C lvm-lite && cd lvm-lite && python3 -m pip install --quiet --user uv && python3 -m uv venv --quiet --allow-existing --python 3.11 .venv && VIRTUAL_ENV=$PWD/.venv python3 -m uv pip install --quiet -c constraints.txt -e ".[tpu]"'
+install='mkdir -p lvm-lite && tar xzf lvm-lite.tar.gz -C lvm-lite && cd lvm-lite && python3 -m pip install --quiet --user uv'
+install+=' && python3 -m uv venv --quiet --allow-existing --python 3.11 .venv'
+install+=' && VIRTUAL_ENV=$PWD/.venv python3 -m uv pip install --quiet -c constraints.txt -e ".[tpu]"'
 setup() { # this commit, and the same environment, on every worker
   do_it git archive --format=tar.gz -o "$archive" HEAD &&
-    do_it gcloud compute tpus tpu-vm scp "$archive" "$name:lvm-lite.tar.gz" "${where[@]}" --worker=all && on_all "$install" && { [[ -z $mount ]] || on_all "$mount"; }
+    do_it gcloud compute tpus tpu-vm scp "$archive" "$name:lvm-lite.tar.gz" "${where[@]}" --worker=all &&
+    on_all "$install" && { [[ -z $mount ]] || on_all "$mount"; }
 }
 
 # The lock waits for a run that lost its connection and is about to find out.
@@ -94,7 +105,11 @@ while :; do
   if [[ $(state) == ACTIVE ]]; then
     [[ -z $done ]] || break
     failures=$((failures + 1))
-    ((failures < retries)) || { echo "tpu_pod: failed $failures times in a row on a slice that was there; it is left as it is, look at it: gcloud compute tpus tpu-vm ssh $name $(quoted "${where[@]}")" >&2; exit 1; }
+    if ((failures >= retries)); then
+      echo "tpu_pod: failed $failures times in a row on a slice that was there; it is left as it is," \
+        "look at it: gcloud compute tpus tpu-vm ssh $name $(quoted "${where[@]}")" >&2
+      exit 1
+    fi
     sleep "$poll"
   else # told to stop, a run saves and ends well: that is not the end of the work
     failures=0; echo "tpu_pod: the slice was taken away; asking for another, training goes on from its last checkpoint" >&2

@@ -1,6 +1,8 @@
-"""The first code cell of every guide, its last line and its Colab badge, from one place: `python tests/guides.py` writes them, and tests/test_guides.py compares.
+"""The first code cell of every guide, its last line and its Colab badge, from one place: `python tests/guides.py` writes them, and
+tests/test_guides.py compares.
 
-The badge and the address that a bare Colab installs from are there as soon as pyproject.toml names the repository's home: [project.urls] Repository = "https://github.com/OWNER/NAME"."""
+The badge and the address that a bare Colab installs from are there as soon as pyproject.toml names the repository's home:
+[project.urls] Repository = "https://github.com/OWNER/NAME"."""
 import json
 import tomllib
 from pathlib import Path
@@ -15,11 +17,14 @@ begun = time.perf_counter()
 if importlib.util.find_spec("lvm_lite") is None:  # a bare Colab; jax is asked for in the version that is there, so that pip leaves it alone
     if not home: raise RuntimeError("lvm_lite is not installed here: in a checkout run `make`, and open this notebook with the kernel in .venv")
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", f"lvm-lite[data] @ git+{{home}}", f"jax=={{version('jax')}}"], check=True)'''
-TAIL = '''print(f"this run: {(time.perf_counter() - begun) / 60:.1f} minutes, {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.1f} GB of memory at most")'''
+TAIL = ('print(f"this run: {(time.perf_counter() - begun) / 60:.1f} minutes, '
+        '{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.1f} GB of memory at most")')
 
 
 def badge(name: str) -> str: # -> "" while the repository has no home
-    return f"\n\n[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/{HOME.removeprefix('https://github.com/')}/blob/main/nbs/guides/{name}.ipynb)" if HOME else ""
+    return ("\n\n[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
+            f"(https://colab.research.google.com/github/{HOME.removeprefix('https://github.com/')}/blob/main/nbs/guides/{name}.ipynb)"
+            if HOME else "")
 
 
 def with_head(path: Path) -> str: # -> the notebook's text

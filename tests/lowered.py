@@ -1,6 +1,8 @@
-"""The paper's training step, lowered in sixteen cases on eight pretended devices: `python tests/lowered.py` prints a hash of the programs and their plans.
+"""The paper's training step, lowered in sixteen cases on eight pretended devices: `python tests/lowered.py` prints a hash of the programs
+and their plans.
 
-The budgets were compiled for TPUs that are not here, for hours. They hold as long as this hash is the one they were compiled under, whatever else of the code changed."""
+The budgets were compiled for TPUs that are not here, for hours. They hold as long as this hash is the one they were compiled under, whatever
+else of the code changed."""
 import itertools
 import os
 import sys
@@ -31,7 +33,8 @@ def lowered(size: str, stage: str, optimizer: str, mesh: dict) -> str:
     devices = make_mesh(**mesh, devices=jax.devices())
     with jax.set_mesh(devices):
         state = jax.eval_shape(lambda: train_state(Llama(config, jax.random.key(0)), stage))
-        batch = jax.ShapeDtypeStruct((16, stage.batch_size // 16, stage.context(config.tokens_per_image)), jnp.uint16, sharding=NamedSharding(devices, PartitionSpec(None, ROWS, None)))
+        batch = jax.ShapeDtypeStruct((16, stage.batch_size // 16, stage.context(config.tokens_per_image)), jnp.uint16,
+                                     sharding=NamedSharding(devices, PartitionSpec(None, ROWS, None)))
         program = jit_step(partial(train_step, stage=stage, compute=compute)).lower(state, batch).as_text()
     parts, planned, needed = _plan(config, stage, dict(devices.shape), None, None, jax.devices()[0], MEMORY)
     return f"{program}\n{parts} {planned.keep} {round(needed / 1e6)}\n"

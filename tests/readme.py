@@ -1,6 +1,7 @@
 """README.md is nbs/index.ipynb as Markdown: `python tests/readme.py` writes it, a test compares it.
 
-The index's tables are filled in first: those of notebooks from the title and subtitle of each, that of results from figures/results.json and results_scale.json."""
+The index's tables are filled in first: those of notebooks from the title and subtitle of each, that of results from figures/results.json and
+results_scale.json."""
 import json
 import re
 from pathlib import Path
@@ -58,13 +59,19 @@ def results() -> str:
         own, cool = (scores[who][task, metric] for who in ("shipped", "shipped, T = 0.6"))
         copied = scores["shipped"].get((task, f"{metric} of the query handed back"))
         digits = 1 if unit else 2
-        return f"| {title} | " + " | ".join("-" if v is None else f"{v:.{digits}f}{unit}" for v in (own["value"], cool["value"], own["oracle"], copied and copied["value"])) + " |\n"
+        return (f"| {title} | "
+                + " | ".join("-" if v is None else f"{v:.{digits}f}{unit}"
+                             for v in (own["value"], cool["value"], own["oracle"], copied and copied["value"])) + " |\n")
     def right(who, which=0): return f"{mean(shares[which] for shares in numbers['right_kind'][who].values()):.1%}"
     return "".join([f"| answers of the right kind, six tasks | {right('shipped')} | {right('shipped, T = 0.6')} | {right('shipped', 1)} | - |\n",
-                    row("segmentation by colour, plain ground, foreground IoU", "segmentation, plain", "foreground IoU"), row("segmentation by colour, plain ground, mIoU", "segmentation, plain", "mIoU"),
-                    row("segmentation by colour, foreground IoU", "segmentation", "foreground IoU"), row("segmentation by colour, mIoU", "segmentation", "mIoU"),
+                    row("segmentation by colour, plain ground, foreground IoU", "segmentation, plain", "foreground IoU"),
+                    row("segmentation by colour, plain ground, mIoU", "segmentation, plain", "mIoU"),
+                    row("segmentation by colour, foreground IoU", "segmentation", "foreground IoU"),
+                    row("segmentation by colour, mIoU", "segmentation", "mIoU"),
                     row("segmentation by kind of thing, mIoU", "segmentation, semantic", "mIoU"),
-                    *(row(f"{task}, PSNR", task, "PSNR", " dB") for task in ("inpainting", "colourisation", "edges", "depth")), row("edges, F-measure", "edges", "edge F-measure"), frames()])
+                    *(row(f"{task}, PSNR", task, "PSNR", " dB") for task in ("inpainting", "colourisation", "edges", "depth")),
+                    row("edges, F-measure", "edges", "edge F-measure"),
+                    frames()])
 
 
 def frames() -> str:

@@ -41,7 +41,8 @@ def run(place, line, monkeypatch):
     "Exit code, standard output and standard error of a line, typed in `place`, on a machine that has fetched no weights."
     monkeypatch.setenv("XDG_CACHE_HOME", str(place / "cache"))
     if line.startswith("train "):  # it joins the other processes of a job, if there are any, before JAX does anything
-        done = subprocess.run([sys.executable, "-c", "from lvm_lite.cli import main; import sys; sys.exit(main(sys.argv[1:]))", *shlex.split(line)], cwd=place, capture_output=True, text=True)
+        done = subprocess.run([sys.executable, "-c", "from lvm_lite.cli import main; import sys; sys.exit(main(sys.argv[1:]))", *shlex.split(line)],
+                              cwd=place, capture_output=True, text=True)
         return done.returncode, done.stdout, done.stderr
     out, err = io.StringIO(), io.StringIO()
     with contextlib.chdir(place), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
@@ -59,7 +60,8 @@ def test_every_verb_shows_an_example_of_itself():
 
 @pytest.mark.parametrize("verb", EXAMPLES)
 def test_example_runs_as_printed(verb, place, monkeypatch):
-    if verb == "export": shutil.copytree(place / "runs/sample/finetune/model", place / "runs/sample/finetune", dirs_exist_ok=True)  # a run's own checkpoints take a training
+    # a run's own checkpoints take a training
+    if verb == "export": shutil.copytree(place / "runs/sample/finetune/model", place / "runs/sample/finetune", dirs_exist_ok=True)
     line, before = EXAMPLES[verb], left_in(place)
     code, out, err = run(place, line, monkeypatch)
     assert code == 0, out + err
@@ -67,11 +69,17 @@ def test_example_runs_as_printed(verb, place, monkeypatch):
     assert "--dry-run" not in line or left_in(place) == before
 
 
-@pytest.mark.parametrize("line", ["reproduce --list --json", "reproduce table1 --dry-run --json", "verify runs/sample/corpus --json", "weights list --json", "weights fetch c3d --dry-run --json",
-                                  "evaluate --list --json", "evaluate sample-depth --model none --samples 32 --dry-run --json", "evaluate sample-depth --model none --samples 4 --out runs/four --json",
+@pytest.mark.parametrize("line", ["reproduce --list --json", "reproduce table1 --dry-run --json",
+                                  "verify runs/sample/corpus --json",
+                                  "weights list --json", "weights fetch c3d --dry-run --json",
+                                  "evaluate --list --json", "evaluate sample-depth --model none --samples 32 --dry-run --json",
+                                  "evaluate sample-depth --model none --samples 4 --out runs/four --json",
                                   "budget sample-xs finetune --topology cpu:1 --accumulation 512 --json", "train pretrain --dry-run --json",
-                                  "generate cat.png cat-mask.png dog.png --fit crop --dry-run --json", "generate cat.png cat-mask.png dog.png --fit crop --out runs/dog --json", "export sample-small --out runs/exported --json",
-                                  "tokenize --list --json", "tokenize --own colourisation=pictures:data-sets/lol --dry-run --json", "tokenize --own colourisation=pictures:data-sets/lol --out runs/own-json --json"])
+                                  "generate cat.png cat-mask.png dog.png --fit crop --dry-run --json",
+                                  "generate cat.png cat-mask.png dog.png --fit crop --out runs/dog --json",
+                                  "export sample-small --out runs/exported --json",
+                                  "tokenize --list --json", "tokenize --own colourisation=pictures:data-sets/lol --dry-run --json",
+                                  "tokenize --own colourisation=pictures:data-sets/lol --out runs/own-json --json"])
 def test_json_is_all_that_is_printed(line, place, monkeypatch):
     code, out, err = run(place, line, monkeypatch)
     assert code == 0, err
@@ -85,7 +93,8 @@ def test_dry_run_leaves_nothing(place, monkeypatch):  # those of other verbs are
 
 
 def test_own_folders_become_a_corpus(place, monkeypatch):
-    code, out, err = run(place, "tokenize --own colourisation=pictures:data-sets/lol --own inpainting=pictures:data-sets/lol/our485/low --out runs/own", monkeypatch)
+    code, out, err = run(place,
+                         "tokenize --own colourisation=pictures:data-sets/lol --own inpainting=pictures:data-sets/lol/our485/low --out runs/own", monkeypatch)
     assert code == 0 and "colourisation: 10 sentences" in out and "inpainting: 5 sentences" in out and (place / "runs/own/manifest.json").exists(), out + err
     assert "write TASK=KIND:FOLDER" in run(place, "tokenize --own segmentation=mine", monkeypatch)[2]
 
@@ -98,7 +107,8 @@ def test_a_dry_run_counts_what_a_run_without_a_model_made(place, monkeypatch):
 
 
 def test_a_reader_that_stops_is_no_error():
-    said = subprocess.Popen([sys.executable, "-c", "from lvm_lite.cli import main; raise SystemExit(main(['tokenize', '--list']))"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    said = subprocess.Popen([sys.executable, "-c", "from lvm_lite.cli import main; raise SystemExit(main(['tokenize', '--list']))"],
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     said.stdout.close()  # as `| head` does
     assert said.stderr.read() == b"" and said.wait() == 1
 

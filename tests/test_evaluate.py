@@ -121,19 +121,22 @@ def test_masks_are_read_as_they_are_drawn(protocol, classes, data):
     questions = [question(p, queries, i, shown) for i in range(2)]
     truth, ids = np.stack([q.truth for q in questions]), np.stack([q.classes for q in questions])
     kept = mask_measure(PALETTES[queries.palette][1:], 1, 1).keep(dict(oracle=truth), ids)
-    assert kept["oracle counts"].shape == (classes, classes + 1) and np.trace(kept["oracle counts"]) == kept["oracle counts"].sum() == (ids != 255).sum() < ids.size
+    assert (kept["oracle counts"].shape == (classes, classes + 1)
+            and np.trace(kept["oracle counts"]) == kept["oracle counts"].sum() == (ids != 255).sum() < ids.size)
 
 
 @pytest.mark.filterwarnings("ignore:F[IV]D of")
 def test_conditions(data, pair):
     "ImageNet from edges and depth: Canny's own, folders, and a function."
     def night(images): return images // 8
-    for options in (dict(condition="edge"), dict(condition="edge", annotations=data / "imagenet/drawn"), dict(condition="depth", annotations=data / "imagenet/drawn"), dict(condition="depth", annotator=night)):
+    for options in (dict(condition="edge"), dict(condition="edge", annotations=data / "imagenet/drawn"),
+                    dict(condition="depth", annotations=data / "imagenet/drawn"), dict(condition="depth", annotator=night)):
         assert np.isfinite(evaluate("imagenet-synthesis", *pair, data, samples=2, networks=STUBS, batch_size=2, **options)["FID"].value)
 
 
 def test_a_score_of_fewer_is_asked_for(data, pair):
-    with pytest.raises(ValueError, match=r"kinetics600-frames has 31593 samples, but kinetics600 has 2 here \(1 are listed and not here, the first: gone_000003_000013.*ask for it with samples=2"):
+    with pytest.raises(ValueError, match=r"kinetics600-frames has 31593 samples, but kinetics600 has 2 here "
+                                         r"\(1 are listed and not here, the first: gone_000003_000013.*ask for it with samples=2"):
         evaluate("kinetics600-frames", *pair, data, networks=STUBS)
 
 
@@ -147,7 +150,8 @@ def test_the_pair_is_kept(data, pair, tmp_path):
     (tmp_path / "run/samples/00000.safetensors").unlink()
     again = evaluate("cityscapes-segmentation", *pair, tmp_path / "data", tmp_path / "run", samples=2, networks=STUBS, batch_size=2)
     assert again["mIoU"].value == first["mIoU"].value
-    with pytest.raises(FileNotFoundError, match="is asked with a pair from training"): evaluate("cityscapes-segmentation", *pair, tmp_path / "data", tmp_path / "none", samples=2, networks=STUBS)
+    with pytest.raises(FileNotFoundError, match="is asked with a pair from training"):
+        evaluate("cityscapes-segmentation", *pair, tmp_path / "data", tmp_path / "none", samples=2, networks=STUBS)
     assert not (tmp_path / "none/protocol.json").exists(), "what was refused has taken the folder"
     (tmp_path / "data/cityscapes/leftImg8bit/val").unlink()
     shutil.copytree(data / "cityscapes/leftImg8bit/val", tmp_path / "data/cityscapes/leftImg8bit/val")
@@ -170,7 +174,8 @@ from lvm_lite.model import Llama
 from lvm_lite.settings import MODELS
 from lvm_lite.tokenizer import load_tokenizer
 from tests.test_evaluate import STUBS
-evaluate("sample-segmentation", Llama(MODELS["sample-xxs"], jax.random.key(0)), load_tokenizer("sample"), out=sys.argv[1], samples=160, networks=STUBS, batch_size=16)
+evaluate("sample-segmentation", Llama(MODELS["sample-xxs"], jax.random.key(0)), load_tokenizer("sample"),
+         out=sys.argv[1], samples=160, networks=STUBS, batch_size=16)
 """
 
 
@@ -212,8 +217,10 @@ def test_batches_devices_and_halves():
         return frechet_distance(stats(x[:12]), stats(255 - x[12:]))
     assert len(jax.devices()) == 8
     want, found = fid(1, 8, 32), {}
-    for name, case, tolerance in (("calls of 1", (1, 8, 1), 1e-6), ("calls of 7", (1, 8, 7), 1e-6), ("batches of 1", (1, 1, 32), 1e-5), ("batches of 7", (1, 7, 32), 1e-5), ("batches of 32", (1, 32, 32), 1e-5),
-                                  ("8 devices", (8, 8, 32), 1e-5), ("8 devices, calls of 7", (8, 8, 7), 1e-5), ("two halves", (1, 8, 32, 6), 1e-6), ("unequal parts", (1, 8, 32, 3), 1e-6)):
+    for name, case, tolerance in (("calls of 1", (1, 8, 1), 1e-6), ("calls of 7", (1, 8, 7), 1e-6),
+                                  ("batches of 1", (1, 1, 32), 1e-5), ("batches of 7", (1, 7, 32), 1e-5), ("batches of 32", (1, 32, 32), 1e-5),
+                                  ("8 devices", (8, 8, 32), 1e-5), ("8 devices, calls of 7", (8, 8, 7), 1e-5),
+                                  ("two halves", (1, 8, 32, 6), 1e-6), ("unequal parts", (1, 8, 32, 3), 1e-6)):
         found[name] = abs(fid(*case) - want) / want
         assert found[name] < tolerance, f"{name}: {found[name]:.1e}"
     print({k: f"{v:.0e}" for k, v in found.items()})
@@ -235,7 +242,9 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 def test_memory_is_flat():
     "From a thousand pictures to fifty thousand, 512 features each, which would be 100 MB a set: within 32 MB."
-    small, large = (float(subprocess.run([sys.executable, "-c", MEMORY, str(n)], capture_output=True, text=True, check=True, env={**os.environ, "PYTHONPATH": str(root)}).stdout) for n in (1000, 50_000))
+    small, large = (float(subprocess.run([sys.executable, "-c", MEMORY, str(n)],
+                                         capture_output=True, text=True, check=True, env={**os.environ, "PYTHONPATH": str(root)}).stdout)
+                    for n in (1000, 50_000))
     print(f"{small:.0f} MB and {large:.0f} MB")
     assert large < small + 32
 
@@ -246,7 +255,8 @@ def features(axes=4): return Features("inception" if axes == 4 else "i3d", None,
 
 
 @pytest.mark.parametrize("what, says", [
-    (lambda tmp: features()(np.full((2, 8, 8, 3), 200.0)), r"float pictures reach from 200 to 200, but \[0, 1\] is wanted: divide them by 255, or round them and pass uint8"),
+    (lambda tmp: features()(np.full((2, 8, 8, 3), 200.0)),
+     r"float pictures reach from 200 to 200, but \[0, 1\] is wanted: divide them by 255, or round them and pass uint8"),
     (lambda tmp: features()(np.full((2, 8, 8, 3), np.nan)), "pictures hold NaN or infinity"),
     (lambda tmp: features(5)(np.zeros((2, 8, 8, 8, 3), np.uint8)), "I3D-Kinetics-400 takes clips of at least 9 frames, not 8"),
     (lambda tmp: FeatureStats.from_features([[np.nan, 0]]), "features hold NaN or infinity"),
@@ -292,7 +302,8 @@ EVALUATION = """
 import resource, sys, tempfile
 from lvm_lite.evaluate import evaluate
 from lvm_lite.tokenizer import load_tokenizer
-evaluate("sample-segmentation", None, load_tokenizer("sample"), samples=int(sys.argv[1]), networks=dict(inception="not needed"), out=tempfile.mkdtemp(), progress=False)
+evaluate("sample-segmentation", None, load_tokenizer("sample"), samples=int(sys.argv[1]), networks=dict(inception="not needed"),
+         out=tempfile.mkdtemp(), progress=False)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """
 
@@ -300,6 +311,8 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 @pytest.mark.slow
 def test_memory_of_an_evaluation_is_flat():
     "Samples, pictures and measures of ten times as many samples: within 32 MB."
-    small, large = (float(subprocess.run([sys.executable, "-c", EVALUATION, str(n)], capture_output=True, text=True, check=True, env={**os.environ, "PYTHONPATH": str(root), "XLA_FLAGS": ""}).stdout) for n in (320, 3200))
+    small, large = (float(subprocess.run([sys.executable, "-c", EVALUATION, str(n)],
+                                         capture_output=True, text=True, check=True, env={**os.environ, "PYTHONPATH": str(root), "XLA_FLAGS": ""}).stdout)
+                    for n in (320, 3200))
     print(f"{small:.0f} MB and {large:.0f} MB")
     assert abs(large - small) < 32

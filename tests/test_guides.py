@@ -28,8 +28,10 @@ def cells(path, kind): return ["".join(c["source"]) for c in json.loads(path.rea
 def test_guide_says_what_it_needs_and_installs_nothing_twice(path):
     assert path.read_text(encoding="utf-8") == with_head(path), f"{path.name} has another head than tests/guides.py: run python tests/guides.py"
     assert HEAD in cells(path, "code") and cells(path, "code")[-1].endswith(TAIL), f"{path.name} lacks the first or the last line of tests/guides.py"
-    assert re.search(r"^Needs.*(minute|second).*(GB|MB)", "\n".join(cells(path, "markdown")), re.M), f"{path.name} does not say how long it takes and how much memory (Needs: …)"
-    assert any("outputs" in c and c["outputs"] for c in json.loads(path.read_text(encoding="utf-8"))["cells"]), f"{path.name} was committed without having been run"
+    assert re.search(r"^Needs.*(minute|second).*(GB|MB)", "\n".join(cells(path, "markdown")), re.M), (
+        f"{path.name} does not say how long it takes and how much memory (Needs: …)")
+    assert any("outputs" in c and c["outputs"] for c in json.loads(path.read_text(encoding="utf-8"))["cells"]), (
+        f"{path.name} was committed without having been run")
 
 
 # --- links ---
@@ -61,12 +63,14 @@ def pod(*arguments, **environment):
 
 def test_dry_run_prints_the_commands_in_order_and_quoted():
     asked = ["train", "finetune", "--profile", "my paper", "--mesh", "data=8,fsdp=32", "--root", "it's $HOME; rm"]
-    done = pod("--dry-run", *SLICE, "--spot", "--project", "mine", "--mount", "mountpoint -q lvm-lite/runs || sudo mount -t nfs 10.0.0.2:/runs lvm-lite/runs", "--", *asked)
+    done = pod("--dry-run", *SLICE, "--spot", "--project", "mine",
+               "--mount", "mountpoint -q lvm-lite/runs || sudo mount -t nfs 10.0.0.2:/runs lvm-lite/runs", "--", *asked)
     assert done.returncode == 0 and not done.stderr, done.stderr
     lines = [shlex.split(line) for line in done.stdout.splitlines()]
     verbs = [" ".join(words[:5]) if words[0] == "gcloud" else " ".join(words[:2]) for words in lines]
     ssh = "gcloud compute tpus tpu-vm ssh"
-    assert verbs == ["gcloud compute tpus queued-resources create", "git archive", "gcloud compute tpus tpu-vm scp", ssh, ssh, ssh, "gcloud compute tpus queued-resources delete"]
+    assert verbs == ["gcloud compute tpus queued-resources create", "git archive", "gcloud compute tpus tpu-vm scp",
+                     ssh, ssh, ssh, "gcloud compute tpus queued-resources delete"]
     create, *_, run, delete = lines
     assert {"--spot", "v3-256", "lvm"} <= set(create) and create[create.index("--node-id") + 1] == "lvm" and "--force" in delete
     for words in lines:
@@ -99,7 +103,8 @@ def cloud(tmp_path):
         (tmp_path / "states").write_text("".join(f"{s}\n" for s in states))
         (tmp_path / "codes").write_text("".join(f"{c}\n" for c in codes))
         (tmp_path / "create").write_text(str(create))
-        done = pod(*SLICE, "--poll", "0", *arguments, "--", "train", "pretrain", PATH=f"{tmp_path}:{os.environ['PATH']}", POD=str(tmp_path), TMPDIR=str(tmp_path))
+        done = pod(*SLICE, "--poll", "0", *arguments, "--", "train", "pretrain",
+                   PATH=f"{tmp_path}:{os.environ['PATH']}", POD=str(tmp_path), TMPDIR=str(tmp_path))
         calls = (tmp_path / "calls").read_text().splitlines()
         kinds = [next(k for k in ("describe", "create", "delete", "scp", "lvm-lite train", "ssh") if k in c) for c in calls]
         return done, [k for k in kinds if k != "describe"]
@@ -140,7 +145,10 @@ def test_pod_gives_up_on_a_request_that_is_refused(cloud):
     assert done.returncode == 2 and "refused 3 times" in done.stderr and calls == ["create"] * 3
 
 
-@pytest.mark.parametrize("arguments, said", [(["--name", "a"], "--zone is missing"), (SLICE, "say after --"), ([*SLICE, "--tpye", "v4-8"], "unknown argument --tpye"), ([*SLICE, "--poll"], "--poll wants a value")])
+@pytest.mark.parametrize("arguments, said", [(["--name", "a"], "--zone is missing"),
+                                             (SLICE, "say after --"),
+                                             ([*SLICE, "--tpye", "v4-8"], "unknown argument --tpye"),
+                                             ([*SLICE, "--poll"], "--poll wants a value")])
 def test_pod_refuses(arguments, said):
     done = pod("--dry-run", *arguments)
     assert done.returncode == 2 and said in done.stderr and not done.stdout
@@ -154,11 +162,13 @@ def test_scripts_are_shell_and_executable():
 # --- the Slurm job ---
 
 def test_slurm_job_runs_on_every_task_and_comes_back(tmp_path):
-    tools = {"srun": '#!/usr/bin/env bash\ntrap "echo told >> $LOG; exit 0" TERM\nprintf "%s\\n" "$@" >> $LOG\n[[ $MODE == short ]] && exit 3\nfor i in {1..200}; do sleep 0.05; done\n',
+    tools = {"srun": '#!/usr/bin/env bash\ntrap "echo told >> $LOG; exit 0" TERM\nprintf "%s\\n" "$@" >> $LOG\n'
+                     '[[ $MODE == short ]] && exit 3\nfor i in {1..200}; do sleep 0.05; done\n',
              "scontrol": '#!/usr/bin/env bash\necho "scontrol $*" >> $LOG\n'}
     for name, text in tools.items(): (tmp_path / name).write_text(text); (tmp_path / name).chmod(0o755)
     def job(mode):
-        env = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "LOG": str(tmp_path / mode), "MODE": mode, "SLURM_JOB_ID": "7", "SLURM_SUBMIT_DIR": str(tmp_path)}
+        env = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "LOG": str(tmp_path / mode), "MODE": mode,
+               "SLURM_JOB_ID": "7", "SLURM_SUBMIT_DIR": str(tmp_path)}
         return subprocess.Popen(["bash", root / "scripts/train.sbatch", "train", "finetune", "--profile", "a b"], env=env)
     assert job("short").wait(20) == 3
     assert (tmp_path / "short").read_text().splitlines()[-3:] == ["finetune", "--profile", "a b"]

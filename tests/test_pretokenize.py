@@ -1,4 +1,5 @@
-"Tokenising by a loop, by two processes and by Ray gives the same bytes, and so does a run that is killed again and again. `make proofs` does it with the whole sample corpus and 20 kills."
+"""Tokenising by a loop, by two processes and by Ray gives the same bytes, and so does a run that is killed again and again.
+`make proofs` does it with the whole sample corpus and 20 kills."""
 import os, random, shutil, signal, subprocess, sys, time
 from pathlib import Path
 

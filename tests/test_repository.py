@@ -70,13 +70,29 @@ def test_export_leaves_no_diff(copy):
     env = {k: v for k, v in os.environ.items() if k != "IN_TEST"}
     run(sys.executable, "-c", "from nbdev.doclinks import nbdev_export; nbdev_export()", cwd=copy, env=env)
     for path in sorted((copy / "lvm_lite").rglob("*.py")):
-        assert path.read_text() == (root / path.relative_to(copy)).read_text(), f"{path.name} is not what its notebook exports: edit the notebook and run `make export`"
+        assert path.read_text() == (root / path.relative_to(copy)).read_text(), (
+            f"{path.name} is not what its notebook exports: edit the notebook and run `make export`")
 
 
 def test_clean_is_a_no_op(copy):
     run(sys.executable, "-c", "from nbdev.clean import nbdev_clean; nbdev_clean()", cwd=copy)
     changed = [str(p.relative_to(root)) for p in notebooks if (copy / p.relative_to(root)).read_text() != p.read_text()]
     assert not changed, f"not clean: {', '.join(changed)}; run `make clean`"
+
+
+def too_long(text, width=160):
+    "The numbers of lines over `width`, but for those in a text of several lines."
+    text = re.sub(r"^(\s*)[%!]", r"\1# ", text, flags=re.M)  # a magic is no Python
+    texts = {line for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Constant) and isinstance(node.value, str) and "\n" in node.value
+             for line in range(node.lineno, node.end_lineno + 1)}
+    return [i for i, line in enumerate(text.split("\n"), 1) if len(line) > width and i not in texts]
+
+
+def test_no_line_of_code_is_too_long():
+    assert too_long("x = 1\n" + "y" * 161 + "\nz = '''\n" + "w" * 200 + "'''\n") == [2]
+    found = [f"{p.relative_to(root)}, cell {i}, line {n}" for p in notebooks for i, cell in enumerate(code(p)) for n in too_long(cell)]
+    found += [f"{p.relative_to(root)}, line {n}" for p in (root / "tests").rglob("*.py") for n in too_long(p.read_text(encoding="utf-8"))]
+    assert not found, f"over 160 characters: {'; '.join(found)}"
 
 
 def test_no_name_is_missing_or_unused(tmp_path):
@@ -103,8 +119,10 @@ def test_imports_go_to_lower_numbers():
             except SyntaxError: continue  # a cell with a magic
             for node in ast.walk(tree):
                 names = []
-                if isinstance(node, ast.ImportFrom) and node.module: names = [node.module] if node.module != "lvm_lite" else [f"lvm_lite.{a.name}" for a in node.names]
-                if isinstance(node, ast.Import): names = [a.name for a in node.names]
+                if isinstance(node, ast.ImportFrom) and node.module:
+                    names = [node.module] if node.module != "lvm_lite" else [f"lvm_lite.{a.name}" for a in node.names]
+                if isinstance(node, ast.Import):
+                    names = [a.name for a in node.names]
                 for name in names:
                     module = name.split(".")[1] if name.startswith("lvm_lite.") else None
                     # imports inside the command's functions may look anywhere below the command itself, as everybody's
@@ -140,7 +158,8 @@ def test_notebooks_of_papermill_show_what_is_committed():
 
 def test_readme_is_the_index():
     cells = json.loads((root / "nbs/index.ipynb").read_text(encoding="utf-8"))["cells"]
-    assert all("".join(c["source"]) == with_maps("".join(c["source"])) for c in cells if c["cell_type"] == "markdown"), "the tables of nbs/index.ipynb are out of date: run `make readme`"
+    assert all("".join(c["source"]) == with_maps("".join(c["source"])) for c in cells if c["cell_type"] == "markdown"), (
+        "the tables of nbs/index.ipynb are out of date: run `make readme`")
     assert (root / "README.md").read_text(encoding="utf-8") == readme(), "README.md is not nbs/index.ipynb: run `make readme`"
 
 
@@ -278,10 +297,13 @@ def test_version_is_said_once():
 def test_public_names_say_what_they_are():
     for path in sorted((root / "lvm_lite").glob("[a-z]*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
-        public = {name for node in tree.body if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__" for name in ast.literal_eval(node.value)}
+        public = {name for node in tree.body
+                  if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__"
+                  for name in ast.literal_eval(node.value)}
         for node in tree.body:
             if getattr(node, "name", None) not in public: continue
-            parts = [node, *(m for m in getattr(node, "body", ()) if isinstance(node, ast.ClassDef) and isinstance(m, ast.FunctionDef) and not m.name.startswith("_"))]
+            parts = [node, *(m for m in getattr(node, "body", ())
+                             if isinstance(node, ast.ClassDef) and isinstance(m, ast.FunctionDef) and not m.name.startswith("_"))]
             for part in parts:
                 text = ast.get_docstring(part)
                 assert text, f"{path.name}: {part.name} has no docstring"

@@ -20,7 +20,8 @@ def write_notebook(path, *cells):
     "A paper notebook of a profile and these cells."
     first = new_code_cell('profile = "sample"', metadata=dict(tags=["parameters"]))
     path.parent.mkdir(parents=True, exist_ok=True)
-    nbformat.write(new_notebook(cells=[first, *map(new_code_cell, cells)], metadata=dict(kernelspec=dict(name="python3", language="python", display_name="python3"))), path)
+    nbformat.write(new_notebook(cells=[first, *map(new_code_cell, cells)],
+                                metadata=dict(kernelspec=dict(name="python3", language="python", display_name="python3"))), path)
 
 
 script = """
@@ -116,7 +117,8 @@ def test_tables_hold_the_papers_numbers():
 
 
 def test_command_answers_in_one_line():
-    run = lambda *args: subprocess.run([sys.executable, "-c", "from lvm_lite.cli import main; import sys; sys.exit(main())", *args], cwd=root, capture_output=True, text=True)
+    run = lambda *args: subprocess.run([sys.executable, "-c", "from lvm_lite.cli import main; import sys; sys.exit(main())", *args],
+                                       cwd=root, capture_output=True, text=True)
     wrong = run("reproduce", "--profile", "smaple")
     assert (wrong.returncode, wrong.stderr) == (2, "lvm-lite reproduce: unknown profile 'smaple'; known: sample, shipped, shipped-small, paper\n")
     assert run("reproduce", "--list").returncode == 0
@@ -176,7 +178,9 @@ def test_what_was_made_after_an_attempt_without_output_is_never_removed(corpus, 
     written(folder, "trained for days")
     for code, force in (("2", False), ("1", True)):
         if killed:
-            with pytest.raises(RuntimeError, match="runs/mine/corpus: begun from something else, .* remove it to have it made anew, or runs/mine/.corpus.json to go on"): run(code, force=force)
+            with pytest.raises(RuntimeError, match="runs/mine/corpus: begun from something else, .* "
+                                                   "remove it to have it made anew, or runs/mine/.corpus.json to go on"):
+                run(code, force=force)
         else: run(code, force=force)
     assert (folder / "trained for days").exists()
 

@@ -142,7 +142,8 @@ def test_every_row_makes_a_sentence(data, tmp_path):
         field = "classes" if row.annotation == "Mask2Former" else "depth"
         folders = {}
         for folder in ("imagenet", "coco"):
-            for name in open_source(folder, data / folder, want=set()).names: put(tmp_path / folder / f"{name.rsplit('.', 1)[0]}.png", encoded(np.ones((6, 8), np.uint8), "PNG"))
+            for name in open_source(folder, data / folder, want=set()).names:
+                put(tmp_path / folder / f"{name.rsplit('.', 1)[0]}.png", encoded(np.ones((6, 8), np.uint8), "PNG"))
             folders[folder] = {field: tmp_path / folder}
         for name, source in row_sources(row, data, size=16, annotations=folders, palette="ade20k").items():
             assert sentence(row, Eight(source), (0, 0)).shape == (16, 16, 16, 3), name
@@ -158,7 +159,8 @@ def test_every_row_makes_a_sentence(data, tmp_path):
 def test_training_and_evaluation_draw_imagenets_masks_alike(data, tmp_path):
     "A network's classes are COCO's, up to 200: one that the sample world's nine colours do not reach is in both, in one colour."
     for split in ("train", "validation"):
-        for name in open_source("imagenet", data / "imagenet", split, want=set()).names: put(tmp_path / f"{name.rsplit('.', 1)[0]}.png", encoded(np.full((6, 8), 200, np.uint8), "PNG"))
+        for name in open_source("imagenet", data / "imagenet", split, want=set()).names:
+            put(tmp_path / f"{name.rsplit('.', 1)[0]}.png", encoded(np.full((6, 8), 200, np.uint8), "PNG"))
     trained, = row_sources("imagenet-1k-segmentation-map-to-image", data, size=16, annotations=dict(imagenet=dict(classes=tmp_path)), on_error="raise").values()
     protocol, drawn = conditioned(PROTOCOLS["imagenet-synthesis"], folder=tmp_path)
     queries, training, _ = open_protocol(protocol, data, 16, drawn)
@@ -184,7 +186,8 @@ BAD = {  # what is wrong -> (data set, file, its bytes, part of the reason)
     "missing annotation": ("masks", "masks/a/3.png", None, "no classes"),
     "mask of another size": ("masks", "masks/a/3.png", encoded(np.zeros((9, 9), np.uint8), "PNG"), "classes of (9, 9) pixels"),
     "unknown label": ("masks", "masks/a/3.png", encoded(np.full((24, 32), 77, np.uint8), "PNG"), "unknown label id 77"),
-    "unknown Cityscapes label": ("cityscapes", "gtFine/train/aachen/aachen_000001_000019_gtFine_labelIds.png", encoded(np.full((24, 32), 99, np.uint8), "PNG"), "unknown label ids [99]"),
+    "unknown Cityscapes label": ("cityscapes", "gtFine/train/aachen/aachen_000001_000019_gtFine_labelIds.png",
+                                 encoded(np.full((24, 32), 99, np.uint8), "PNG"), "unknown label ids [99]"),
     "decompression bomb": ("masks", "images/a/3.jpg", bomb(30_000), "taken for a decompression bomb"),
     "bomb of a mask": ("masks", "masks/a/3.png", bomb(30_000), "taken for a decompression bomb"),
     "truncated video": ("ssv2", "20bn-something-something-v2/2.webm", b"\x1aE\xdf\xa3", "not a whole video"),
@@ -265,7 +268,8 @@ def test_a_tar_that_reaches_outside(tmp_path):
     assert source.listed == [f"00000001.tar/{name}: a path outside the archive" for name in ("../evil.jpg", outside)]
     assert len(source) == 21 and [source[i] for i in range(21)] and not outside.exists()
     assert source.problems[2:] == ["00000001.tar/broken.jpg: not a whole picture (of no known format)"] and "3 passed over, 21 listed" in source.report()
-    with pytest.raises(ValueError, match=r"datacomp/00000001.tar/../evil.jpg: a path outside the archive, and 1 more"): open_source("datacomp", root, on_error="raise")
+    with pytest.raises(ValueError, match=r"datacomp/00000001.tar/../evil.jpg: a path outside the archive, and 1 more"):
+        open_source("datacomp", root, on_error="raise")
 
 
 def test_pickle_is_not_run(tmp_path):
@@ -304,16 +308,20 @@ def test_numbers_of_either_order_of_bytes(tmp_path):
 DAMAGED = [ # data set, file of its tree, what stands there instead, what is said
     ("charades", "Charades/Charades_v1_train.csv", b"name,scene\n46GP8,Kitchen\n", "Charades_v1_train.csv has no column id; it has name, scene"),
     ("kinetics700", "train.csv", b"label,youtube_id,time_start\na,-abc,3\n", "train.csv has no column time_end; it has label, youtube_id, time_start"),
-    ("kinetics700", "train.csv", b"youtube_id,time_start,time_end\n-abc,3,13\n-abd,three,13\n", "train.csv, line 3: '-abd,three,13', where .* a number in column time_start"),
-    ("ava", "ava_train_v2.2.csv", b"-5KQ66BBWC4,0002\n-5KQ66BBWC4\n", "ava_train_v2.2.csv, line 2: '-5KQ66BBWC4', where text in column 1, a number in column 2"),
+    ("kinetics700", "train.csv", b"youtube_id,time_start,time_end\n-abc,3,13\n-abd,three,13\n",
+     "train.csv, line 3: '-abd,three,13', where .* a number in column time_start"),
+    ("ava", "ava_train_v2.2.csv", b"-5KQ66BBWC4,0002\n-5KQ66BBWC4\n",
+     "ava_train_v2.2.csv, line 2: '-5KQ66BBWC4', where text in column 1, a number in column 2"),
     ("jester", "jester-v1-train.csv", b"\xff\xfe\x00", "jester-v1-train.csv is no text in UTF-8"),
     ("hmdb51", "testTrainMulti_7030_splits/clap_test_split1.txt", b"a.avi\n", "clap_test_split1.txt: 'a.avi' has no flag of its split"),
     ("ssv2", "labels/train.json", b'[{"id": "1"}, {"label": "pen"}]', "labels/train.json, row 1 lacks id; it has label"),
     ("ssv2", "labels/train.json", b'[{"id": "1"}, {"la', "labels/train.json is no whole JSON"),
     ("coco", "annotations/instances_train2017.json", b'{"images": []}', "instances_train2017.json lacks annotations; it has images"),
     ("coco", "annotations/instances_train2017.json", b'{"images": [{"id": 1}], "annotations": []}', "instances_train2017.json: images, row 0 lacks file_name"),
-    ("coco", "annotations/instances_train2017.json", b'{"images": [], "annotations": [{"image_id": 1, "area": 1, "bbox": [], "segmentation": []}]}', "annotations, row 0 lacks category_id"),
-    ("coco", "annotations/panoptic_train2017.json", b'{"images": [], "annotations": [{"image_id": 1, "segments_info": [{"id": 1}]}]}', "segments_info, row 0 lacks category_id"),
+    ("coco", "annotations/instances_train2017.json", b'{"images": [], "annotations": [{"image_id": 1, "area": 1, "bbox": [], "segmentation": []}]}',
+     "annotations, row 0 lacks category_id"),
+    ("coco", "annotations/panoptic_train2017.json", b'{"images": [], "annotations": [{"image_id": 1, "segments_info": [{"id": 1}]}]}',
+     "segments_info, row 0 lacks category_id"),
     ("datacomp", "00000000_stats.json", b'{"count": 10}', "00000000_stats.json lacks successes; it has count"),
     ("datacomp", "00000000_stats.json", b"", "00000000_stats.json is no whole JSON"),
     ("multisports", "trainval/multisports_GT.pkl", pickle.dumps({"labels": []}), "multisports_GT.pkl lacks train_videos; it has labels"),
@@ -340,7 +348,8 @@ def test_damaged_depth(tmp_path):
     TREES["co3d"](tmp_path)
     file = tmp_path / "apple/frame_annotations.jgz"
     whole = file.read_bytes()
-    for data, says in ((whole[:len(whole) // 2], "no whole JSON"), (b"", "no whole JSON"), (gzip.compress(b'[{"depth": {"path": "a"}}]'), "depth, row 0 lacks scale_adjustment")):
+    for data, says in ((whole[:len(whole) // 2], "no whole JSON"), (b"", "no whole JSON"),
+                       (gzip.compress(b'[{"depth": {"path": "a"}}]'), "depth, row 0 lacks scale_adjustment")):
         file.write_bytes(data)
         with pytest.raises(ValueError, match=f"co3d/apple/110_1: .*frame_annotations.jgz.*{says}"): open_source("co3d", tmp_path, size=16, on_error="raise")[0]
 
@@ -352,7 +361,8 @@ def test_a_trimmed_video(tmp_path):
         with av.open(str(path), "w", options=dict(movflags="faststart")) as out:
             stream = out.add_stream(codec, rate=12)
             stream.height, stream.width, stream.pix_fmt, stream.gop_size, stream.codec_context.max_b_frames = 64, 64, "yuv420p", 10, frames
-            packets = [p for t in range(40) for p in stream.encode(av.VideoFrame.from_ndarray(np.full((64, 64, 3), 6 * t, np.uint8), format="rgb24"))] + stream.encode()
+            packets = [p for t in range(40)
+                       for p in stream.encode(av.VideoFrame.from_ndarray(np.full((64, 64, 3), 6 * t, np.uint8), format="rgb24"))] + stream.encode()
             for p in packets:
                 p.pts, p.dts = p.pts - cut, p.dts - cut
                 out.mux(p)

@@ -45,7 +45,8 @@ def losses(log): return np.array([line["loss"] for line in log])
 
 def start(folder, corpus, mesh, steps=10, nap=0.0, devices=8, **env):
     flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
-    return subprocess.Popen([sys.executable, here / "training.py", str(folder or ""), str(corpus), str(steps), json.dumps(mesh), str(nap)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    return subprocess.Popen([sys.executable, here / "training.py", str(folder or ""), str(corpus), str(steps), json.dumps(mesh), str(nap)],
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                             env={**os.environ, "XLA_FLAGS": flags, **env})
 
 
@@ -59,10 +60,12 @@ def wait_for(condition, process, seconds=120):
     for _ in range(int(seconds * 50)):
         if condition() or process.poll() is not None: break
         time.sleep(0.02)
-    if not condition(): pytest.fail(f"{process.args} never got there: {process.communicate(timeout=5)[1][-2000:] if process.poll() is not None else 'it still runs'}")
+    if not condition():
+        pytest.fail(f"{process.args} never got there: {process.communicate(timeout=5)[1][-2000:] if process.poll() is not None else 'it still runs'}")
 
 
-@pytest.mark.parametrize("mesh", [dict(data=2, fsdp=4), dict(data=8), dict(data=2, fsdp=2, tensor=2), dict(data=2, seq=2, tensor=2)], ids=lambda m: " x ".join(f"{k} {v}" for k, v in m.items()))
+@pytest.mark.parametrize("mesh", [dict(data=2, fsdp=4), dict(data=8), dict(data=2, fsdp=2, tensor=2), dict(data=2, seq=2, tensor=2)],
+                         ids=lambda m: " x ".join(f"{k} {v}" for k, v in m.items()))
 def test_ten_steps_are_the_same_on_any_mesh(mesh, corpus, alone):
     assert np.allclose(losses(run(None, corpus, 10, mesh, accumulation=1)), alone, rtol=1e-5)
 
@@ -82,7 +85,9 @@ def two(folder, corpus, **options):
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
-    return [start(folder, corpus, dict(data=2, fsdp=4), devices=4, LVM_COORDINATOR=f"127.0.0.1:{port}", LVM_PROCESSES="2", LVM_PROCESS=str(i), **options) for i in range(2)]
+    return [start(folder, corpus, dict(data=2, fsdp=4), devices=4,
+                  LVM_COORDINATOR=f"127.0.0.1:{port}", LVM_PROCESSES="2", LVM_PROCESS=str(i), **options)
+            for i in range(2)]
 
 
 @pytest.mark.processes
@@ -154,13 +159,18 @@ print(fit(step, state(), lambda n: batch(n, False), 60, folder, save_every=10)[0
 def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path):
     out = subprocess.run([sys.executable, "-c", full_disk, str(tmp_path)], env={**os.environ, "JAX_PLATFORMS": "cpu"}, capture_output=True, text=True)
     message, steps = out.stdout.splitlines()
-    assert message.startswith("training: step 20 could not be saved: ") and "File too large" in message and message.endswith("last good checkpoint: step 10 in RUN"), out.stdout + out.stderr[-2000:]
+    assert (message.startswith("training: step 20 could not be saved: ")
+            and "File too large" in message
+            and message.endswith("last good checkpoint: step 10 in RUN")), out.stdout + out.stderr[-2000:]
     assert steps == "60"
 
 
 def test_the_command_says_what_a_step_needs_before_it_begins():
-    run = lambda *options: subprocess.run([sys.executable, "-c", "from lvm_lite.cli import main; import sys; sys.exit(main())", "train", "finetune", "--dry-run", *options], cwd=here.parent,
-                                          env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=8"}, capture_output=True, text=True)
+    run = lambda *options: subprocess.run([sys.executable, "-c", "from lvm_lite.cli import main; import sys; sys.exit(main())",
+                                           "train", "finetune", "--dry-run", *options],
+                                          cwd=here.parent,
+                                          env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=8"},
+                                          capture_output=True, text=True)
     out = run()
     assert out.returncode == 0 and "process 0 of 1" in out.stdout and "sample-xs finetune on cpu:1" in out.stdout, out.stdout + out.stderr
     out = run("--mesh", "data=8")
@@ -180,7 +190,8 @@ def test_another_mixture_is_not_gone_on_with(tmp_path):
 def test_a_stage_that_was_begun_from_other_weights_is_not_gone_on_with(tmp_path, monkeypatch):
     p = replace(load_profile("sample"), model="sample-xxs", stages=(replace(STAGES["finetune"], steps=2, batch_size=2, warmup_steps=0),))
     monkeypatch.setattr("lvm_lite.train.load_profile", lambda name: p)
-    with pytest.raises(FileNotFoundError, match="no corpus was finished here; this makes it, or says what does: python -c"): run_stage("sample", "finetune", root=tmp_path)
+    with pytest.raises(FileNotFoundError, match="no corpus was finished here; this makes it, or says what does: python -c"):
+        run_stage("sample", "finetune", root=tmp_path)
     for name in ("corpus", "heldout"):
         writer = CorpusWriter(tmp_path / "sample" / name, 1024, 1124, tokenizer_hash(load_tokenizer("sample")))
         writer.write("edges", 0, np.random.default_rng(0).integers(0, 1024, (4, 1024)))
@@ -199,5 +210,7 @@ def test_the_budgets_are_of_this_step():
     "Hours of compiling hold as long as the step that was compiled is the one of today."
     cases = json.loads((here.parent / "figures/budgets.json").read_text())["numbers"]["cases"]
     recorded, = {c["program"] for c in cases.values()}
-    if f"jax {jax.__version__} " not in recorded: pytest.skip(f"the budgets were compiled from {recorded}; jax {jax.__version__} may write the same step otherwise")
-    assert subprocess.run([sys.executable, here / "lowered.py"], capture_output=True, text=True, check=True).stdout.strip() == recorded, "the training step is another: make budgets compiles it anew, in hours"
+    if f"jax {jax.__version__} " not in recorded:
+        pytest.skip(f"the budgets were compiled from {recorded}; jax {jax.__version__} may write the same step otherwise")
+    assert subprocess.run([sys.executable, here / "lowered.py"], capture_output=True, text=True, check=True).stdout.strip() == recorded, (
+        "the training step is another: make budgets compiles it anew, in hours")

@@ -1,4 +1,5 @@
-"A short training run, as a program of its own: python training.py RUN CORPUS STEPS '{\"data\": 2}'. The tests kill it, tell it to stop, and run it twice at once."
+"""A short training run, as a program of its own: python training.py RUN CORPUS STEPS '{"data": 2}'.
+The tests kill it, tell it to stop, and run it twice at once."""
 import json
 import sys
 import time

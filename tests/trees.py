@@ -92,7 +92,8 @@ def co3d(root):
         png(root / file, depth.view(np.uint16))
         annotations.append({"sequence_name": "110_1", "depth": {"path": file, "scale_adjustment": 0.5}})
     put(root / "apple/frame_annotations.jgz", gzip.compress(json.dumps(annotations).encode()))
-    put(root / "apple/set_lists/set_lists_fewview_train.json", json.dumps({"train": [["110_1", 1, "apple/110_1/images/frame000001.jpg"]] * 3, "val": [], "test": []}))
+    put(root / "apple/set_lists/set_lists_fewview_train.json",
+        json.dumps({"train": [["110_1", 1, "apple/110_1/images/frame000001.jpg"]] * 3, "val": [], "test": []}))
 
 
 def charades(root, name="Charades"):
@@ -102,7 +103,8 @@ def charades(root, name="Charades"):
 
 def ssv2(root):
     for k in range(3): film(root / f"20bn-something-something-v2/{k + 1}.webm", k)
-    put(root / "labels/train.json", json.dumps([{"id": str(k), "label": "moving pen", "template": "Moving [something]", "placeholders": ["pen"]} for k in (1, 2)]))
+    put(root / "labels/train.json", json.dumps([{"id": str(k), "label": "moving pen", "template": "Moving [something]", "placeholders": ["pen"]}
+                                                for k in (1, 2)]))
     put(root / "labels/validation.json", json.dumps([{"id": "3", "label": "moving pen"}]))
 
 
@@ -118,18 +120,23 @@ def jester(root):
 
 def multisports(root):
     for k, name in enumerate(("v_a_c001", "v_b_c001")): film(root / f"trainval/football/{name}.mp4", k)
-    lists = {"labels": ["shoot"], "train_videos": [["football/v_a_c001"]], "test_videos": [["football/v_b_c001"]], "nframes": {"football/v_a_c001": FRAMES}, "gttubes": {}}
+    lists = {"labels": ["shoot"], "train_videos": [["football/v_a_c001"]], "test_videos": [["football/v_b_c001"]],
+             "nframes": {"football/v_a_c001": FRAMES}, "gttubes": {}}
     put(root / "trainval/multisports_GT.pkl", pickle.dumps(lists, 2))
 
 
 def ava(root):
     film(root / "trainval/-5KQ66BBWC4.mkv", frames=60)
-    put(root / "ava_train_v2.2.csv", "-5KQ66BBWC4,0002,0.077,0.151,0.283,0.811,80,1\n-5KQ66BBWC4,0002,0.2,0.1,0.3,0.8,9,1\n-5KQ66BBWC4,0003,0.077,0.151,0.283,0.811,80,1\n")
+    put(root / "ava_train_v2.2.csv",
+        "-5KQ66BBWC4,0002,0.077,0.151,0.283,0.811,80,1\n"
+        "-5KQ66BBWC4,0002,0.2,0.1,0.3,0.8,9,1\n"
+        "-5KQ66BBWC4,0003,0.077,0.151,0.283,0.811,80,1\n")
 
 
 def ego4d(root):
     film(root / "full_scale/uid-1.mp4", frames=330)
-    put(root / "ego4d.json", json.dumps({"videos": [{"video_uid": "uid-1", "duration_sec": 33.0, "split_fho": "train", "split_av": None}, {"video_uid": "uid-2", "duration_sec": 3.0, "split_fho": "val"}]}))
+    put(root / "ego4d.json", json.dumps({"videos": [{"video_uid": "uid-1", "duration_sec": 33.0, "split_fho": "train", "split_av": None},
+                                                    {"video_uid": "uid-2", "duration_sec": 3.0, "split_fho": "val"}]}))
 
 
 def objaverse(root):
@@ -150,10 +157,13 @@ def coco(root):
     images = [{"id": k, "file_name": f"{k:012}.jpg", "height": H, "width": W} for k in range(3)]
     square = {"segmentation": [[4, 4, 12, 4, 12, 12, 4, 12]], "bbox": [4, 4, 8, 8], "area": 64.0}
     small = {"segmentation": {"size": [H, W], "counts": [5 + 5 * H, 3, H * W - 8 - 5 * H]}, "bbox": [5, 5, 1, 3], "area": 3.0}  # uncompressed run lengths
-    objects = [{"image_id": 0, "category_id": 44, "iscrowd": 0, **small}, {"image_id": 0, "category_id": 18, "iscrowd": 0, **square}, {"image_id": 0, "category_id": 1, "iscrowd": 1, **square}]
+    objects = [{"image_id": 0, "category_id": 44, "iscrowd": 0, **small},
+               {"image_id": 0, "category_id": 18, "iscrowd": 0, **square},
+               {"image_id": 0, "category_id": 1, "iscrowd": 1, **square}]
     put(root / "annotations/instances_train2017.json", json.dumps({"images": images, "annotations": objects, "categories": []}))
     joints = [8, 8, 2, 10, 8, 1, 0, 0, 0] + [0] * 42
-    people = [{"image_id": 0, "category_id": 1, "iscrowd": 0, "keypoints": joints, "num_keypoints": 2}, {"image_id": 0, "category_id": 1, "iscrowd": 0, "keypoints": [0] * 51, "num_keypoints": 0}]
+    people = [{"image_id": 0, "category_id": 1, "iscrowd": 0, "keypoints": joints, "num_keypoints": 2},
+              {"image_id": 0, "category_id": 1, "iscrowd": 0, "keypoints": [0] * 51, "num_keypoints": 0}]
     put(root / "annotations/person_keypoints_train2017.json", json.dumps({"images": images, "annotations": people, "categories": []}))
     panoptic = [{"image_id": k, "file_name": f"{k:012}.png", "segments_info": [{"id": 513, "category_id": 200}]} for k in range(3)]
     put(root / "annotations/panoptic_train2017.json", json.dumps({"images": images, "annotations": panoptic, "categories": []}))
@@ -228,9 +238,13 @@ def masks(root):
 
 
 TREES = {
-    "datacomp": datacomp, "ucf101": ucf101, "hmdb51": hmdb51, "moments": moments, "multi-moments": multi_moments, "co3d": co3d, "charades": charades, "ssv2": ssv2,
-    "kinetics700": kinetics, "kinetics600": lambda root: kinetics(root, "val"), "jester": jester, "multisports": multisports, "charades-ego": lambda root: charades(root, "CharadesEgo"),
-    "ava": ava, "ego4d": ego4d, "objaverse": objaverse, "imagenet": imagenet, "coco": coco, "ade20k": ade20k, "cityscapes": cityscapes, "instructpix2pix": instructpix2pix, "vipseg": vipseg,
-    "sidd": sidd, "lol": lol, "youtube-vos": vos, "davis": davis, "pictures": lambda root: [jpg(root / f"holiday/{k}.jpg", k) for k in range(9)], "masks": masks,
+    "datacomp": datacomp, "ucf101": ucf101, "hmdb51": hmdb51, "moments": moments, "multi-moments": multi_moments,
+    "co3d": co3d, "charades": charades, "ssv2": ssv2,
+    "kinetics700": kinetics, "kinetics600": lambda root: kinetics(root, "val"),
+    "jester": jester, "multisports": multisports, "charades-ego": lambda root: charades(root, "CharadesEgo"),
+    "ava": ava, "ego4d": ego4d, "objaverse": objaverse, "imagenet": imagenet, "coco": coco,
+    "ade20k": ade20k, "cityscapes": cityscapes, "instructpix2pix": instructpix2pix, "vipseg": vipseg,
+    "sidd": sidd, "lol": lol, "youtube-vos": vos, "davis": davis,
+    "pictures": lambda root: [jpg(root / f"holiday/{k}.jpg", k) for k in range(9)], "masks": masks,
     "videos": lambda root: film(root / "holiday/a.mp4"),
 }

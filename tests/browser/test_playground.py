@@ -1,4 +1,5 @@
-"A reader's way through the playground, in JupyterLab and Chromium: open the guide, run it, choose, click, slide, stop, upload. `make browser` runs it; LVM_LITE_SCREENSHOT=FILE keeps the picture."
+"""A reader's way through the playground, in JupyterLab and Chromium: open the guide, run it, choose, click, slide, stop, upload. `make browser` runs it;
+LVM_LITE_SCREENSHOT=FILE keeps the picture."""
 import json
 import os
 import secrets
@@ -17,7 +18,8 @@ from PIL import Image
 
 pytestmark = pytest.mark.slow
 root = Path(__file__).resolve().parents[2]
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+         "--disable-background-networking", "--disable-component-update", "--disable-sync"]
 
 
 @pytest.fixture(scope="module")
@@ -47,11 +49,15 @@ def lab(tmp_path_factory):
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
     token = secrets.token_hex(8)
-    own = {f"JUPYTER_{what}_DIR": str(home / what.lower()) for what in ("CONFIG", "DATA", "RUNTIME")} | {"JUPYTERLAB_SETTINGS_DIR": str(home / "settings"), "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces")}
+    own = ({f"JUPYTER_{what}_DIR": str(home / what.lower()) for what in ("CONFIG", "DATA", "RUNTIME")}
+           | {"JUPYTERLAB_SETTINGS_DIR": str(home / "settings"), "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces")})
     env = os.environ | own | {"PYTHONPATH": str(root), "JAX_PLATFORMS": "cpu"}
     env.pop("XLA_FLAGS", None)  # as a reader's kernel has it
-    server = subprocess.Popen([sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}", f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={home / 'notebooks'}",
-                               "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"], env=env, stdout=open(home / "log", "w"), stderr=subprocess.STDOUT)
+    server = subprocess.Popen([sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root",
+                               "--ip=127.0.0.1", f"--port={port}", f"--IdentityProvider.token={token}",
+                               f"--ServerApp.root_dir={home / 'notebooks'}",
+                               "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"],
+                              env=env, stdout=open(home / "log", "w"), stderr=subprocess.STDOUT)
     address = f"http://127.0.0.1:{port}"
     try:
         for _ in range(240):
@@ -65,7 +71,8 @@ def lab(tmp_path_factory):
 
 
 def run_notebook(browser, address, name):
-    "The page of a notebook all of whose cells were told to run, and its first box of widgets. Its workspace is its own, or JupyterLab opens the notebooks of earlier pages again."
+    """The page of a notebook all of whose cells were told to run, and its first box of widgets.
+    Its workspace is its own, or JupyterLab opens the notebooks of earlier pages again."""
     page = browser.new_page(viewport=dict(width=1280, height=960))
     page.set_default_timeout(300_000)  # on a busy machine compiling takes minutes
     page.goto(address.format(name=name))
@@ -80,7 +87,8 @@ def test_playground(browser, lab):
     address, folder = lab
     page, box = run_notebook(browser, address, "playground")
     said, picture, button = box.locator(".widget-label").last, box.locator("img"), lambda text: box.get_by_role("button", name=text)
-    hears = lambda text: page.wait_for_function("([at, text]) => [...document.querySelectorAll(at)].some(x => x.textContent.includes(text))", arg=[".widget-vbox .widget-label", text])
+    hears = lambda text: page.wait_for_function("([at, text]) => [...document.querySelectorAll(at)].some(x => x.textContent.includes(text))",
+                                                arg=[".widget-vbox .widget-label", text])
 
     def changes(act):
         "Whether what is shown is another picture after `act`."
@@ -128,8 +136,10 @@ def test_training_is_watched(browser, lab):
     line = lambda step: json.dumps(dict(step=step, loss=5 / step**0.5, tokens_per_second=1000.0, seconds=1.0, seconds_left=float(60 - step))) + "\n"
     log.write_text("".join(map(line, range(10, 40, 10))))
     Image.fromarray(np.full((8, 32, 3), 200, np.uint8)).save(folder / "run/samples/000030.png")
-    cell = nbformat.v4.new_code_cell("import time\nfrom lvm_lite.playground import watch\nwith watch('run', every=0.5, live=True):\n    while True: time.sleep(1)")
-    nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=dict(kernelspec=dict(name="python3", display_name="Python 3 (ipykernel)"))), folder / "watch.ipynb")
+    cell = nbformat.v4.new_code_cell("import time\nfrom lvm_lite.playground import watch\n"
+                                     "with watch('run', every=0.5, live=True):\n    while True: time.sleep(1)")
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=dict(kernelspec=dict(name="python3", display_name="Python 3 (ipykernel)"))),
+                   folder / "watch.ipynb")
     page, box = run_notebook(browser, address, "watch")
     box.get_by_text("step 30").wait_for()
     curve = box.locator("img").first

@@ -50,7 +50,8 @@ def torch_published(published_inception, torch_inception):
         root = z.namelist()[0].split("/")[0]
         for i, unit in enumerate(_units(Inception)):
             names = [f"{unit}.conv.weight", *(f"{unit}.bn.{k}" for k in ("bias", "running_mean", "running_var"))]
-            for j, name in enumerate(names): weights[name] = torch.tensor(np.frombuffer(z.read(f"{root}/data/{4 * i + j}"), np.float32).reshape(weights[name].shape).copy())
+            for j, name in enumerate(names):
+                weights[name] = torch.tensor(np.frombuffer(z.read(f"{root}/data/{4 * i + j}"), np.float32).reshape(weights[name].shape).copy())
             weights[f"{unit}.bn.weight"] = torch.ones_like(weights[f"{unit}.bn.weight"])
     peer = copy.deepcopy(torch_inception)
     peer.load_state_dict(weights)

@@ -12,7 +12,8 @@ def peer_of(head_dim, context=512, seed=0, spread=0.05):
     width, heads = SHAPES[head_dim]
     torch.manual_seed(seed)
     config = LlamaConfig(hidden_size=width, intermediate_size=2 * width + 8, num_hidden_layers=3, num_attention_heads=heads, max_position_embeddings=context,
-                         rms_norm_eps=1e-6, tie_word_embeddings=False, initializer_range=spread, bos_token_id=None, eos_token_id=None, pad_token_id=None, **VOCABULARY)
+                         rms_norm_eps=1e-6, tie_word_embeddings=False, initializer_range=spread,
+                         bos_token_id=None, eos_token_id=None, pad_token_id=None, **VOCABULARY)
     peer = LlamaForCausalLM(config).eval()
     with torch.no_grad():
         for name, p in peer.named_parameters():

@@ -15,7 +15,8 @@ def need(name):
 def images_of(n=6, size=256, seed=0):
     "Smooth colours with noise on them, (n, size, size, 3) uint8."
     rng = np.random.default_rng(seed)
-    coarse = torch.nn.functional.interpolate(torch.tensor(rng.random((n, 3, 5, 5), np.float32)), size=(size, size), mode="bilinear").numpy().transpose(0, 2, 3, 1)
+    coarse = torch.nn.functional.interpolate(torch.tensor(rng.random((n, 3, 5, 5), np.float32)),
+                                             size=(size, size), mode="bilinear").numpy().transpose(0, 2, 3, 1)
     return (255 * (0.7 * coarse + 0.3 * rng.random((n, size, size, 3)))).astype(np.uint8)
 
 

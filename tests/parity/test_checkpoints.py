@@ -1,4 +1,5 @@
-"""Model directories exchanged with transformers, and the official 7B's exact shapes within their own memory. Run by `make parity`; the 7B by `make parity-7b`."""
+"""Model directories exchanged with transformers, and the official 7B's exact shapes within their own memory. Run by `make parity`;
+the 7B by `make parity-7b`."""
 
 import json
 import os
@@ -73,7 +74,8 @@ def test_pickles(dtype, tmp_path):
     torch.save(state, tmp_path / "one" / "pytorch_model.bin")
     halves = [dict(list(state.items())[i::2]) for i in (0, 1)]
     for i, half in enumerate(halves): torch.save(half, tmp_path / "two" / f"pytorch_model-{i}.bin")
-    (tmp_path / "two" / "pytorch_model.bin.index.json").write_text(json.dumps(dict(weight_map={k: f"pytorch_model-{i}.bin" for i, half in enumerate(halves) for k in half})))
+    (tmp_path / "two" / "pytorch_model.bin.index.json").write_text(
+        json.dumps(dict(weight_map={k: f"pytorch_model-{i}.bin" for i, half in enumerate(halves) for k in half})))
     for name in ("one", "two"): close(load_model(tmp_path / name)(jnp.asarray(TOKENS)), logits_of(peer))
 
 
@@ -139,7 +141,8 @@ def load_alone(directory):
 def test_memory_of_loading(tmp_path):
     "The 300M, against which the interpreter and the compiler count for much: what the load adds is what is compared there."
     write_random(tmp_path, MODELS["300M"])
-    done = subprocess.run([sys.executable, "-c", LOAD.replace("assert peak < 1.15", "assert peak - before < 1.3"), str(tmp_path)], capture_output=True, text=True, env=os.environ | dict(JAX_PLATFORMS="cpu"))
+    done = subprocess.run([sys.executable, "-c", LOAD.replace("assert peak < 1.15", "assert peak - before < 1.3"), str(tmp_path)],
+                          capture_output=True, text=True, env=os.environ | dict(JAX_PLATFORMS="cpu"))
     print(done.stdout.strip(), end="; ")
     assert done.returncode == 0, done.stdout + done.stderr
 

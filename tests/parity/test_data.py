@@ -7,7 +7,8 @@ from lvm_lite.tasks import CITYSCAPES
 
 
 def test_cityscapes():
-    labels = pytest.importorskip("cityscapesscripts.helpers.labels", reason="cityscapesScripts is not installed: pip install --no-deps cityscapesscripts").labels
+    labels = pytest.importorskip("cityscapesscripts.helpers.labels",
+                                 reason="cityscapesScripts is not installed: pip install --no-deps cityscapesscripts").labels
     for label in labels:
         if label.id < 0: continue  # the licence plate is drawn as 255 or not at all
         wanted = 255 if label.ignoreInEval else label.trainId + 1

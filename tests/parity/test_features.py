@@ -109,9 +109,13 @@ def test_i3d_published(torch_i3d):
     state = {}
     for unit in units:  # folded as they are in the cache: a batch norm that does nothing
         state[f"{unit}.conv3d.weight"] = torch.tensor(np.moveaxis(weights[f"{unit}.weight"], (-1, -2), (0, 1)).copy())
-        if unit == "logits": state["logits.conv3d.bias"] = torch.tensor(weights["logits.bias"])
-        else: state |= {f"{unit}.bn.weight": torch.full((len(weights[f"{unit}.bias"]),), (1 + 1e-3) ** 0.5), f"{unit}.bn.bias": torch.tensor(weights[f"{unit}.bias"]),
-                        f"{unit}.bn.running_mean": torch.zeros(len(weights[f"{unit}.bias"])), f"{unit}.bn.running_var": torch.ones(len(weights[f"{unit}.bias"]))}
+        if unit == "logits":
+            state["logits.conv3d.bias"] = torch.tensor(weights["logits.bias"])
+        else:
+            state |= {f"{unit}.bn.weight": torch.full((len(weights[f"{unit}.bias"]),), (1 + 1e-3) ** 0.5),
+                      f"{unit}.bn.bias": torch.tensor(weights[f"{unit}.bias"]),
+                      f"{unit}.bn.running_mean": torch.zeros(len(weights[f"{unit}.bias"])),
+                      f"{unit}.bn.running_var": torch.ones(len(weights[f"{unit}.bias"]))}
     peer.load_state_dict(state, strict=False)
     x = clips_of(9, 1, 128)
     with torch.no_grad(): theirs = peer(tf1_clips(x)).numpy()
@@ -144,7 +148,8 @@ def test_c3d(tmp_path):
     torch.manual_seed(0)
     peer = TorchC3D().eval()
     mean = np.random.default_rng(0).uniform(80, 120, (3, 16, 128, 171)).astype(np.float32)
-    np.savez(tmp_path / "conv3d_deepnetA_ucf.npz", **{re.sub(r"\.(.).*$", lambda m: "/" + {"w": "W"}.get(m[1], m[1]), k): v.numpy() for k, v in peer.state_dict().items()})
+    np.savez(tmp_path / "conv3d_deepnetA_ucf.npz",
+             **{re.sub(r"\.(.).*$", lambda m: "/" + {"w": "W"}.get(m[1], m[1]), k): v.numpy() for k, v in peer.state_dict().items()})
     np.savez(tmp_path / "mean2.npz", mean=mean)
     ours = load_features("c3d", tmp_path / "conv3d_deepnetA_ucf.npz", batch=2)
     x = clips_of(16)
@@ -167,9 +172,12 @@ def test_batches_devices_and_halves_of_the_published_networks(name, shape, sizes
     b = 255 - a[:, ..., ::-1, :, :]
     def distance(batch, devices=1, cut=None):
         f = load_features(name, batch=batch, devices=jax.devices()[:devices])
-        stats = lambda x: FeatureStats.from_batches([f(x)]) if cut is None else FeatureStats.from_batches([f(x[:cut])]) + FeatureStats.from_batches([f(x[cut:])])
+        stats = lambda x: (FeatureStats.from_batches([f(x)])
+                           if cut is None else FeatureStats.from_batches([f(x[:cut])]) + FeatureStats.from_batches([f(x[cut:])]))
         return frechet_distance(stats(a), stats(b))
     want = distance(8)
-    found = {f"batches of {n}": abs(distance(n) / want - 1) for n in sizes if n != 8} | {"8 devices": abs(distance(8, devices=8) / want - 1), "two halves": abs(distance(8, cut=shape[0] // 2) / want - 1)}
+    found = ({f"batches of {n}": abs(distance(n) / want - 1) for n in sizes if n != 8}
+             | {"8 devices": abs(distance(8, devices=8) / want - 1),
+                "two halves": abs(distance(8, cut=shape[0] // 2) / want - 1)})
     print(name, f"{want:.6g}", {k: f"{v:.0e}" for k, v in found.items()})
     assert max(found.values()) < 1e-5 and found["two halves"] < 1e-6

@@ -17,7 +17,8 @@ codes_only = torch.tensor([-float("inf") if i >= VOCABULARY["codebook_size"] els
 def theirs(peer, prompt, n):
     "The reference's greedy tokens, special ids suppressed as in LVM's script, and the gap between its two best logits at each."
     with torch.no_grad():
-        out = peer.generate(torch.tensor(prompt), max_new_tokens=n, min_new_tokens=n, do_sample=False, use_cache=True, output_logits=True, return_dict_in_generate=True,
+        out = peer.generate(torch.tensor(prompt), max_new_tokens=n, min_new_tokens=n, do_sample=False, use_cache=True,
+                            output_logits=True, return_dict_in_generate=True,
                             suppress_tokens=list(range(VOCABULARY["codebook_size"], VOCABULARY["vocab_size"])))
     best = torch.stack([logits + codes_only for logits in out.logits], 1).topk(2).values
     return out.sequences[:, prompt.shape[1]:].numpy(), (best[..., 0] - best[..., 1]).numpy()
@@ -43,6 +44,8 @@ def test_greedy_equals_transformers(head_dim, batch, tmp_path):
             if not differ.size: break
             at += differ[0] + 1
             ties.append((row, at - 1, float(gaps[row, at - 1])))
-            assert gaps[row, at - 1] < TIE, f"row {row}, token {at - 1}: {mine[differ[0]]}, not {reference[row, at - 1]}, though its two best logits lie {gaps[row, at - 1]:.1e} apart"
-    print(f"head dim {head_dim}, batch {batch}: {equal} of {batch * NEW} tokens equal, {len(np.unique(reference))} different codes, closest two logits {gaps.min():.1e}, near-ties that fell the other way: {ties}")
+            assert gaps[row, at - 1] < TIE, (
+                f"row {row}, token {at - 1}: {mine[differ[0]]}, not {reference[row, at - 1]}, though its two best logits lie {gaps[row, at - 1]:.1e} apart")
+    print(f"head dim {head_dim}, batch {batch}: {equal} of {batch * NEW} tokens equal, {len(np.unique(reference))} different codes, "
+          f"closest two logits {gaps.min():.1e}, near-ties that fell the other way: {ties}")
     assert equal + len(ties) == batch * NEW and len(np.unique(reference)) > 30

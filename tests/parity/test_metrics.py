@@ -36,7 +36,8 @@ def test_kid_precision_recall_and_is():
     from torch_fidelity.metric_kid import kid_features_to_metric
     from torch_fidelity.metric_prc import prc_features_to_metric
     real, fake = features_of(700, 96, 0), features_of(700, 96, 1, 0.2)
-    theirs = kid_features_to_metric(torch.tensor(fake), torch.tensor(real), kid_subsets=20, kid_subset_size=300, verbose=False)["kernel_inception_distance_mean"]
+    theirs = kid_features_to_metric(torch.tensor(fake), torch.tensor(real),
+                                    kid_subsets=20, kid_subset_size=300, verbose=False)["kernel_inception_distance_mean"]
     ours = kernel_distance(real, fake, subsets=20, size=300).value
     print(f"KID {ours:.6f} and {theirs:.6f}", end="; ")
     assert abs(ours - theirs) < 1e-4 * abs(theirs)
@@ -94,7 +95,8 @@ def test_jaccard_index():
 def test_cityscapes_scripts():
     "Its scores from its own count of the same masks: ids outside its 19 classes in the truth do not count, in the prediction they are wrong."
     sys.modules.setdefault("pyquaternion", SimpleNamespace(Quaternion=None))  # only its 3-d boxes need it
-    evaluation = pytest.importorskip("cityscapesscripts.evaluation.evalPixelLevelSemanticLabeling", reason="cityscapesScripts is not installed: pip install --no-deps cityscapesscripts")
+    evaluation = pytest.importorskip("cityscapesscripts.evaluation.evalPixelLevelSemanticLabeling",
+                                     reason="cityscapesScripts is not installed: pip install --no-deps cityscapesscripts")
     from cityscapesscripts.helpers.labels import id2label, trainId2label
     rng, args = np.random.default_rng(0), evaluation.args
     ids = [k for k in id2label if k >= 0]

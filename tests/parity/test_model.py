@@ -31,7 +31,8 @@ def test_logits(pair):
     assert error < 1e-4
 
 
-@pytest.mark.parametrize("compute", [Compute(), Compute(keep="attention", query_chunk=64, key_chunk=100, mlp_chunk=128, loss_chunk=96)], ids=["whole", "in chunks"])
+@pytest.mark.parametrize("compute", [Compute(), Compute(keep="attention", query_chunk=64, key_chunk=100, mlp_chunk=128, loss_chunk=96)],
+                         ids=["whole", "in chunks"])
 def test_loss_and_every_gradient(pair, compute):
     peer, ours, tokens = pair
     peer.zero_grad()
