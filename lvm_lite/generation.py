@@ -308,7 +308,7 @@ def generate(model: Llama | Served,
              shared: Shared | None = None, # what stands before every prompt, read by `share`
              window: int | None = None,    # frames to go on from when the context is full: 15 in LVM's script; None refuses
              on_frame: Callable | None = None, # on_frame(number, codes (B, N)), as soon as a frame is written; what it raises stops the work
-             piece: int | None = None,     # tokens from one call of on_frame to the next, which divide a frame's N, the default: on_frame(number, codes (B, piece))
+             piece: int | None = None,     # tokens from one call of on_frame to the next, a part of a frame's N or all: on_frame(number, codes (B, piece))
              whole_frames: bool = True, # refuse prompts that are no whole number of pictures
             ):
     """Continue each prompt by `n` codes below `codebook_size`: int32 (B, n). Raises a `ValueError` for an empty prompt, part of a picture, ids
