@@ -104,8 +104,8 @@ def _backward(query_chunk: int, key_chunk: int, residuals, d_out):
 
 # %% ../nbs/14_attention.ipynb #c4a10e02
 def choose_chunks(length: int) -> tuple[int, int]:
-    """Queries, and as many keys, at a time that a sequence's blocks should have: 256;
-    on a CPU, as measured on two cores, an eighth of the length between 256 and 512."""
+    """The query and key chunk for a sequence of this length, equal: 256;
+    on a CPU, as measured on two cores, an eighth of the length, clipped to 256 to 512."""
     return (min(max(length // 8, 256), 512) if on_cpu() else 256,) * 2
 
 # %% ../nbs/14_attention.ipynb #217bda67

@@ -213,7 +213,7 @@ def check_replaceable(directory: str | Path,
                       values: tuple,          # one of these
                      ):
     """Raises a `ValueError` where `directory` is a file, or holds what a writer of these names did not write and would delete.
-    None, an empty one and an earlier one of the same kind pass."""
+    An absent or empty one, and an earlier one of the same kind, pass."""
     path, remedy = Path(directory), "name another directory, or move away what is there"
     if path.exists() and not path.is_dir(): raise ValueError(f"{path} is a file and is not replaced: name a directory")
     there = sorted(p.name for p in path.iterdir()) if path.exists() else []

@@ -146,7 +146,7 @@ def fit(step_fn,              # (state, batch) -> (state, metrics); metrics are 
         evaluate=None,                       # state -> dict of scalars, added to the log
         evaluate_every: int = 0,             # steps between evaluations; 0 never
         per_step: dict = {},                 # name in the log -> amount of a step, there divided by its seconds
-        about_batch=None,                    # step -> text, said of the batch after which one of the two is not finite
+        about_batch=None,                    # step -> text about its batch, for the error where loss or gradient norm is not finite
         tensorboard: bool = False,           # also log for TensorBoard, into `directory/tensorboard`
         describe: str = "training",          # beside the progress bar
        ):

@@ -56,7 +56,7 @@ KEEP = dict(all=None, products=("products", "attention"), attention=("attention"
 class Compute:
     "How a model is computed."
     dtype: str = "float32"       # of activations and products; weights, norms, softmax and loss are float32 always
-    keep: str = "stream"         # one of `KEEP`: what a block leaves for the way back
+    keep: str = "stream"         # one of `KEEP`: what a block keeps for the backward pass
     attention: str | None = None # one of `attention.BACKENDS`; None lets the device decide
     query_chunk: int | None = None # positions at a time in blockwise attention; None takes those of `attention.choose_chunks`
     key_chunk: int | None = None

@@ -297,8 +297,8 @@ def pretokenize_stream(path: str | Path,
 HELDOUT = 8  # sentences of each task in the held-out corpus
 
 def make_corpora(profile: str, root: str | Path = "runs", images: int = IMAGES):
-    """The training and held-out corpora of a profile, at `root/profile/corpus` and `root/profile/heldout`; with 64 images a sentence, of clips alone
-    and a sixteenth as many, for that stage is short, at `corpus_64` and `heldout_64`.
+    """The training and held-out corpora of a profile, at `root/profile/corpus` and `root/profile/heldout`; with 64 images a sentence, clips alone and
+    a sixteenth as many sentences, for a short stage, at `corpus_64` and `heldout_64`.
     Raises `FileNotFoundError` with the command that makes it, where a corpus comes from data sets, and `ValueError` for a profile whose parts do not fit."""
     p = load_profile(profile)
     mixture, suffix = (lookup(MIXTURES, p.mixture, "mixture"), "") if images == IMAGES else ({"video": 1.0}, f"_{images}")

@@ -163,7 +163,7 @@ SAMPLE = {
 # %% ../nbs/00_settings.ipynb #f01db746
 def read_profiles(path: str | Path | None = None # an INI file; the checkout's settings.ini by default
                  ) -> configparser.ConfigParser:
-    "The sections of a file of profiles; raises `ValueError` for one that is none, and `FileNotFoundError` where there is none."
+    "The sections of a file of profiles; raises `ValueError` for one that is no INI, and `FileNotFoundError` for a missing one."
     ini = configparser.ConfigParser(interpolation=None)
     path = path or (checkout() and checkout() / "settings.ini")
     if path is None: ini.read_dict(SAMPLE)

@@ -53,7 +53,7 @@ def as_array(images, what: str = "images") -> np.ndarray:
     except ValueError: raise ValueError(f"{what} of several sizes: resize them to one first, or pass them one by one") from None
 
 def check_unit(x: np.ndarray, what: str = "images") -> np.ndarray:
-    "Floats in [0, 1], bfloat16 as float32; what rounding left 1e-5 outside is clipped. A `ValueError` says what else they are, and what to do."
+    "Floats in [0, 1], bfloat16 as float32; what rounding left 1e-5 outside is clipped. A `ValueError` names another dtype or range, and the remedy."
     if x.dtype.name == "bfloat16": x = x.astype(np.float32)
     if x.dtype.kind != "f": raise ValueError(f"{what} are uint8, or float in [0, 1], not {x.dtype}")
     low, high = (float(x.min()), float(x.max())) if x.size else (0.0, 0.0)
@@ -231,7 +231,7 @@ def view_edges(scene: Scene, seed: int | tuple) -> np.ndarray:
 def hole(shape: tuple[int, int], # H, W
          seed: int | tuple,
         ) -> np.ndarray:
-    "What inpainting must fill, (H, W) bool, by LVM's two laws."
+    "What inpainting must fill, (H, W) bool, of either of LVM's two kinds."
     rng, (h, w) = generator("hole", seed), shape
     if rng.random() < 0.3:
         side = max(1, round(rng.uniform(0.1, 0.5) * min(h, w)))
@@ -337,7 +337,7 @@ def as_task(task: str | Task) -> Task:
     return task if isinstance(task, Task) else lookup(TASKS, task, "task")
 
 def world_level(task: str | Task, level: str) -> str:
-    "The level of the sample world that a task is asked on: `level`, or the one that has people, where they are asked for."
+    "The level of the sample world for a task: `pose` where the answer is a skeleton, else `level`."
     return "pose" if as_task(task).output == "skeleton" else level
 
 def draw_pair(task: str | Task,

@@ -35,7 +35,7 @@ class TokenizerTraining:
     quantize_from: int = 500         # steps as a plain autoencoder; then k-means lays the codebook
     revive_below: float = 0.02       # a code met less often a step, on average, moves to a latent of the batch
     revive_until: float = 0.8        # of the steps
-    merge_below: float = 0.0         # of two codes nearer than this part of the latents' distance from theirs, the rarer moves to a latent far from its code
+    merge_below: float = 0.0         # of two codes nearer than this times the RMS distance of latents to codes, the rarer moves to a latent far from its code
     adversarial: float = 0.0         # weight of the patch discriminator, beside its adaptive weight
     adversarial_from: int = 0        # step
     seed: int = 0

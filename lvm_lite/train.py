@@ -199,7 +199,7 @@ def train(model: Llama,                # fresh, or from the stage before; it is 
           accumulation: int | None = None, # parts of a batch, one after the other; None takes the fewest that fit
           keep: str | None = None,     # what a block keeps for the way back, one of `KEEP`; None leaves it to `choose_compute`
           attention: str | None = None, # one of `attention.BACKENDS`; None leaves it to the device
-          start: str | None = None,    # the hash of the weights of `model`, where another run made them; a run that was begun from others is not gone on with
+          start: str | None = None,    # the hash of the weights of `model`, where another run made them; a run begun from other weights is not resumed
           **loop,                      # of `loop.fit`: save_every, log_every, evaluate, …
          ):
     "The model after the stage, and the log. Raises `ValueError` where model, corpus, stage and mesh do not fit, and warns where memory hardly will."
