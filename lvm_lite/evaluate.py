@@ -79,11 +79,17 @@ class Protocol:
     level: str = "colour"          # of the sample world
     given: int = 5                 # of `frames`, where frames are asked for
     frames: int = 16
+    stride: int = 0                # of the video's frames, at most; 0 is the data set's own, as in training
     fvd: tuple[str, ...] = ("16 frames", "11 frames")  # kinds of `metrics.FVD`; the first is the row's, the others stand beside it
     video_is: str = "all"          # of `metrics.VIDEO_IS`
     top_k: int = 100
     temperature: float = 1.0
     seed: int = 0                  # of the prompt's pair, of sampling, and of a subset
+
+    @property
+    def blank(self) -> int | None:
+        "The grey of the answer that says nothing: background throughout, edges everywhere; None where there is none such."
+        return {"segmentation": 0, "edges": 255}.get(as_task(self.task).output)
 
     @property
     def shown_frames(self) -> int:
@@ -159,7 +165,8 @@ def open_protocol(p: Protocol,
         of = lambda world, items=p.samples, **options: Drawn(world, task.unit, items, p.seed, frames=p.frames, **options)
         return of(world), of(World("train", size, p.level), 10_000), of(world, first=p.samples)  # the prompt's pair does not depend on the number of samples
     root = data if is_hub(data) else Path(data) / p.data
-    options = dict(want=wanted(task) - set(annotations), size=size, frames=p.frames, annotations=annotations, palette=p.palette or None)
+    options = dict(want=wanted(task) - set(annotations), size=size, frames=p.frames, stride=p.stride or None, annotations=annotations,
+                   palette=p.palette or None)
     queries = _strict(open_source(p.data, root, p.split, **options))
     try: training = _strict(open_source(p.data, root, "train", **options))
     except FileNotFoundError: return queries, None, None
@@ -260,12 +267,12 @@ def video_is_measure(network: Callable, kind: str, samples: int = 0) -> Measure:
     return Measure(f"{network.name}-logits-{network.digest[:12]}", keep, score)
 
 # %% ../nbs/20_evaluate.ipynb #674beb0f
-_WHO = ("model", "oracle", "query", "prompt_answer")  # who answers, where answers are pictures
+_WHO = ("model", "oracle", "query", "prompt_answer", "blank")  # who answers, where answers are pictures
 
 def _handed_back(metric: str, score: Callable, names) -> list[Score]:
-    "The scores of those who only hand back what they were shown; `score(who)` gives each."
-    return [replace(score(who), metric=f"{metric} of the {title} handed back")
-            for who, title in (("query", "query"), ("prompt_answer", "prompt's answer")) if who in names]
+    "The scores of those who only hand back what they were shown, and of one colour throughout; `score(who)` gives each."
+    titles = {"query": "the query handed back", "prompt_answer": "the prompt's answer handed back", "blank": "one colour throughout"}
+    return [replace(score(who), metric=f"{metric} of {title}") for who, title in titles.items() if who in names]
 
 def mask_measure(colours: np.ndarray,  # (K, 3) uint8, of the classes that count
                  first: int,           # number of the first of them in `Scene.classes`
@@ -280,11 +287,12 @@ def mask_measure(colours: np.ndarray,  # (K, 3) uint8, of the classes that count
     matrix = lambda: ConfusionMatrix(K, 255 if K <= 255 else 65535)
     def keep(pictures, classes):
         truth, out = truths(classes), {}
-        for who in pictures.keys() & set(_WHO):
+        for who in pictures.keys() & set(_WHO if first == 0 else _WHO[:-1]):  # without a background no colour says nothing
             answers = [decode_mask(x[0], colours) for x in pictures[who]]
             out[f"{who} counts"] = matrix().update(truth, np.stack(answers)).counts
-            if who in ("model", "oracle"):
+            if who in ("model", "oracle", "blank"):
                 out[f"{who} agnostic"] = np.array([agnostic_iou(t, a, matrix().ignore) for t, a in zip(truth, answers)])
+            if who in ("model", "oracle"):
                 out[f"{who} shifted"] = matrix().update(truth, np.stack([best_shift(t, a, reach, matrix().ignore) for t, a in zip(truth, answers)])).counts
                 out[f"{who} foreground"] = np.array([mask_iou(t, a, matrix().ignore) for t, a in zip(truth, answers)])
         return out
@@ -295,6 +303,7 @@ def mask_measure(colours: np.ndarray,  # (K, 3) uint8, of the classes that count
         each = {w: {name: float(iou) for name, iou in zip(classes, counts[w].iou()) if np.isfinite(iou)} for w in ("model", "oracle") if w in who}
         row = Score("mIoU", float("nan"), n, protocol, oracle=counts["oracle"].miou(), note="no model was asked", each=each)
         copied = _handed_back("mIoU", lambda w: Score("", counts[w].miou(), n, protocol), who)
+        copied += _handed_back("class-agnostic mask IoU", lambda w: mean_score("", np.concatenate(list(parts(f"{w} agnostic"))), ""), {"blank"} & set(who))
         if "model" not in who: return row, copied
         return replace(row, value=counts["model"].miou(), note=""), names_and_places(parts, counts, n, protocol) + copied
     def merged(parts):
@@ -313,29 +322,29 @@ def mask_measure(colours: np.ndarray,  # (K, 3) uint8, of the classes that count
             found.append(mean_score("foreground IoU", all_of("model foreground"), "what is not background, mean over pictures",
                                     float(all_of("oracle foreground").mean())))
         return found
-    return Measure(f"masks-{sha256(colours.tobytes()).hexdigest()[:12]}-{reach}", keep, score)
+    return Measure(f"masks-{sha256(colours.tobytes()).hexdigest()[:12]}-{reach}-blank", keep, score)
 
 # %% ../nbs/20_evaluate.ipynb #74a4ac3f
-def edge_measure(reach: int # pixels: the Berkeley benchmark allows 0.75 % of the diagonal
+def edge_measure(reach: float # pixels: the Berkeley benchmark allows 0.75 % of the diagonal
                 ) -> Measure:
     "The F-measure of edges, of each who answers."
     def keep(pictures, classes):
         return {who: np.stack([edge_counts(t[0], a[0], reach) for t, a in zip(pictures["truth"], x)]) for who, x in pictures.items() if who in _WHO}
     def score(parts, names):
         counts = {who: np.concatenate(list(parts(who))) for who in names}
-        protocol = f"precision and recall of pixels over all pictures, within {reach} pixel{'s' * (reach > 1)}"
+        protocol = f"lines thinned and matched one to one within {reach:g} pixel{'s' * (reach > 1)}, over all pictures"
         n, values = len(counts["oracle"]), {who: f_measure(each.sum(0)) for who, each in counts.items()}
         row = Score("edge F-measure", values.get("model", float("nan")), n, protocol, oracle=values["oracle"],
                     note="" if "model" in names else "no model was asked")
         return row, _handed_back("edge F-measure", lambda who: Score("", values[who], n, protocol), names)
-    return Measure(f"edges-{reach}", keep, score)
+    return Measure(f"edges-matched-{reach:g}", keep, score)
 
 def psnr_measure() -> Measure:
     "Mean PSNR of the pictures, in dB, of each who answers."
     def keep(pictures, classes): return {who: np.array([psnr(t, a) for t, a in zip(pictures["truth"], x)]) for who, x in pictures.items() if who in _WHO}
     def score(parts, names):
-        values, protocol = {who: np.concatenate(list(parts(who))) for who in names}, "dB, mean over pictures"
-        oracle = float(values["oracle"].mean())
+        values, protocol = {who: np.concatenate(list(parts(who))) for who in names}, "dB, mean over pictures that are not equal to the truth"
+        oracle = mean_score("", values["oracle"], protocol).value
         if "model" in names: row = mean_score("PSNR", values["model"], protocol, oracle)
         else: row = Score("PSNR", float("nan"), len(values["oracle"]), protocol, oracle=oracle, note="no model was asked")
         return row, _handed_back("PSNR", lambda who: mean_score("", values[who], protocol), names)
@@ -361,7 +370,7 @@ def measures_of(p: Protocol,
             names = World(p.split, size, p.level).classes if p.data == "sample" else ()
             return mask_measure(colours[first:len(names) or None], first, max(1, size // 32), names[first:])
         if metric == "PSNR": return psnr_measure()
-        if metric == "edge F-measure": return edge_measure(max(1, round(0.0075 * 2**0.5 * size)))
+        if metric == "edge F-measure": return edge_measure(max(1.0, round(0.0075 * 2**0.5 * size, 2)))
         if metric == "IS":
             video_is_parts(p.video_is, p.samples)
             return video_is_measure(network("c3d"), p.video_is, p.samples)
@@ -483,6 +492,7 @@ class _Run:
         if distances and self.others is not None:
             out["others"] = np.stack([question(_answering(self.p), self.others, int(self.not_asked[i]), self.pair).truth for i in self.shards[n]])
         if not given: out["prompt_answer"] = np.stack([q.shown[-2:-1] for q in questions])
+        if self.p.blank is not None: out["blank"] = np.full_like(truth, self.p.blank)
         return out
 
 def _draw(file: Path, q: Question, seen: dict):
@@ -506,6 +516,7 @@ class Result:
 def in_words(p: Protocol, size: int, source: str) -> str:
     "How the scores are taken, for a caption."
     how = f"{p.given} of {p.frames} frames given" if p.shown_frames else f"one pair from training (seed {p.seed})"
+    if p.shown_frames and p.data != "sample": how += f", at most every {p.stride or DATA_SETS[p.data].stride} frames of the video"
     table4 = PROTOCOLS.get(p.name.partition(" ")[0])
     few = f", {p.samples} of Table 4's {table4.samples}" if table4 and table4.data != "sample" and table4.samples != p.samples else ""
     return (f"{p.name}: {source}, {p.split}, {p.samples} samples{few}; {how}; top-k {p.top_k}, temperature {p.temperature:g}; "
@@ -521,9 +532,10 @@ def _check_call(p: Protocol, model, tokenizer, out, batch_size: int, rank: int, 
     task = as_task(p.task)
     if task.unit == "video" and not is_frames(task):
         raise ValueError(f"{p.name}: a protocol asks for the answer of a pair, or for the frames to come, and not for frames of {task.output} from others")
+    if task.unit == "video" and not 0 < p.given < p.frames: raise ValueError(f"{p.name}: {p.given} of {p.frames} frames given: at least one is, and one is asked for")
     if model is None: return
     check_pair(model, tokenizer)
-    shown, asked = (p.given, p.frames - p.given) if task.unit == "video" else (3, 1)
+    shown, asked = (p.given, p.frames - p.given) if p.shown_frames else (3, 1)
     N = tokenizer.config.tokens_per_image
     check_request(model.config, np.array([shown * N]), asked * N, temperature=p.temperature, top_k=p.top_k)
 
@@ -535,7 +547,7 @@ def _check_samples(p: Protocol, queries):
 
 def _take_folder(folder: Path, p: Protocol, queries, training, model, tokenizer, batch_size: int) -> np.ndarray | None:
     "Claim a folder for a run, and the pair that stands before its queries; None where frames are asked for."
-    first, file = None if p.data == "sample" else fingerprint(queries), folder / "pair.safetensors"  # what the data lack is said before the folder is taken
+    first, file = fingerprint(queries), folder / "pair.safetensors"  # what the data lack is said before the folder is taken
     if not p.shown_frames and training is None and not file.exists():
         raise FileNotFoundError(f"{p.name} is asked with a pair from training, and there is no training split of {queries.name} here")
     _claim(folder, dict(protocol=asdict(replace(p, task=as_task(p.task).name, metrics=(), fvd=(), video_is="")),
@@ -572,7 +584,8 @@ def evaluate(protocol: str | Protocol,          # a name of `PROTOCOLS`, or one 
              rank: int = 0, ranks: int = 1,     # this host, and how many there are
              progress: bool | None = None,      # a bar; by default on a terminal
             ) -> Result | None:                 # None: other hosts have shards to finish
-    "Measure a model by a protocol. Raises a `ValueError` or `FileNotFoundError` for what cannot be measured, before the first sample."
+    """Measure a model by a protocol. Raises a `ValueError` or `FileNotFoundError` for what cannot be measured, before the first sample; an item that
+    turns out to be damaged raises one when its turn comes, and what was finished stays: put it right, and the same call goes on."""
     p, fields = conditioned(lookup(PROTOCOLS, protocol, "protocol") if isinstance(protocol, str) else protocol, condition, annotator, annotations)
     p = replace(p, samples=p.samples if samples is None else samples)
     _check_call(p, model, tokenizer, out, batch_size, rank, ranks)
@@ -580,6 +593,8 @@ def evaluate(protocol: str | Protocol,          # a name of `PROTOCOLS`, or one 
     queries, training, others = open_protocol(p, data, size, fields)
     _check_samples(p, queries)
     measures = measures_of(p, networks, Path(cache) if cache else None, size, queries.palette)
+    if ranks > 1 and (lacking := [m.note for _, _, m in measures if isinstance(m, Score)]):
+        raise FileNotFoundError(f"{p.name}: hosts that share a run measure the same, and this one cannot: {lacking[0]}")
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(out or temporary)
         pair = _take_folder(folder, p, queries, training, model, tokenizer, batch_size)
