@@ -39,10 +39,12 @@ class CorpusWriter:
         if length < 1: raise ValueError(f"a record has at least 1 token, not {length}")
         self.path, self.length, self.vocab_size = _place(path), length, vocab_size
         self.header = dict(version=VERSION, length=length, vocab_size=vocab_size, tokenizer=tokenizer, provenance=provenance or {})
-        header = f"{self.path}/header.json"
-        if not exists(header): _write_json(header, self.header)
-        elif lines := differences(_read_json(header), self.header):
-            raise ValueError(f"{path} was begun otherwise; remove it or write elsewhere:\n  " + "\n  ".join(lines))
+        if not exists(f"{self.path}/header.json"): _write_json(f"{self.path}/header.json", self.header)
+        self._check_header()
+
+    def _check_header(self):
+        if lines := differences(_read_json(f"{self.path}/header.json"), self.header):
+            raise ValueError(f"{self.path} was begun otherwise; remove it or write elsewhere:\n  " + "\n  ".join(lines))
 
     def _note(self, source, shard): return f"{self.path}/{source}/{shard:05}.json"
 
@@ -80,7 +82,8 @@ class CorpusWriter:
         _write_json(note, dict(records=len(records), sha256=hashlib.sha256(data).hexdigest()) | (dict(problems=list(problems)) if problems else {}))
 
     def close(self):
-        "Collect the notes of all shards into the manifest; a `ValueError` where there is none."
+        "Collect the notes of all shards into the manifest; a `ValueError` where there is none, or another writer began at the same moment otherwise."
+        self._check_header()
         done, sources = sorted(self.done()), {}
         for (source, shard), note in zip(done, read_ranges([self._note(*d) for d in done])):
             sources.setdefault(source, []).append(dict(file=f"{source}/{shard:05}.u16", **json.loads(note)))

@@ -34,7 +34,8 @@ def _named(state) -> dict:
 @contextmanager
 def _checkpointer(directory: Path, keep: int):
     "Orbax's checkpointer. When the block fails, what went wrong is the block's to say, not that of the closing."
-    saver = ocp.training.Checkpointer(directory, preservation_policy=ocp.training.preservation_policies.LatestN(keep))
+    saver = ocp.training.Checkpointer(directory, preservation_policy=ocp.training.preservation_policies.LatestN(keep),
+                                      cleanup_tmp_directories=True)  # what a run left that was killed while it saved
     try: yield saver
     except BaseException:
         try: saver.close()
@@ -151,7 +152,8 @@ def fit(step_fn,              # (state, batch) -> (state, metrics); metrics are 
         describe: str = "training",          # beside the progress bar
        ):
     """Train from the latest checkpoint in `directory`, or from `state`, to `steps`. Every process of a job calls it.
-    Returns the state and the log, a list of dictionaries. Raises `FloatingPointError` where the loss or the gradient's norm is not finite, `OSError` where
+    Returns the state, which says its step, and the log, a list of dictionaries; told to stop (SIGTERM), it saves and returns early.
+    Raises `FloatingPointError` where the loss or the gradient's norm is not finite, `OSError` where
     a checkpoint cannot be written, `ValueError` for checkpoints or lines of the log every 0 steps, and for a checkpoint that is damaged."""
     if min(save_every, log_every) < 1: raise ValueError(f"save_every and log_every must be at least 1 step, not {save_every} and {log_every}")
     directory = here(directory).absolute() if directory else None
@@ -177,15 +179,20 @@ def fit(step_fn,              # (state, batch) -> (state, metrics); metrics are 
             except Exception as e: lost(step, e)
             good = step
 
-        def note(step, metrics):
-            "Look at a finished step's metrics; log them where it is due, an evaluation always."
-            nonlocal clock, logged
+        def look(step, metrics):
+            "The numbers of a finished step."
             values = {k: float(v) for k, v in metrics.items()}
             if broken := [k for k in ("loss", "gradient_norm") if not math.isfinite(values.get(k, 0))]:
                 settle()
                 raise FloatingPointError(f"{describe}: the {broken[0].replace('_', ' ')} of step {step} is {values[broken[0]]}; "
                                          f"last good checkpoint: {_good(good, directory)}" +
                                          (f"; its batch: {about_batch(step - 1)}" if about_batch else ""))
+            return values
+
+        def note(step, metrics):
+            "Look at a finished step; log it where that is due, an evaluation always."
+            nonlocal clock, logged
+            values = look(step, metrics)
             if step % log_every and step != steps and not (evaluate_every and step % evaluate_every == 0): return
             seconds, clock = time.perf_counter() - clock, time.perf_counter()
             each, logged = seconds / max(1, step - logged), step
@@ -200,16 +207,20 @@ def fit(step_fn,              # (state, batch) -> (state, metrics); metrics are 
                 state, metrics = compiled(state, current)
                 if waiting: note(*waiting)
                 waiting, stop = (step, metrics), told_to_stop(step)
-                if evaluate_every and (step % evaluate_every == 0 or step == steps):
+                evaluated = evaluate_every and (step % evaluate_every == 0 or step == steps)
+                saved = saver and (step % save_every == 0 or step == steps or stop)
+                if saved:  # first, so that an evaluation that fails, or takes longer than a preemption waits, loses nothing
+                    look(*waiting) if evaluated else note(*waiting)  # never save a state whose loss was not looked at
+                    settle()
+                    try: saving = step, _save(saver, state, config)
+                    except OSError as e: lost(step, e)
+                if evaluated:
                     jax.block_until_ready(metrics)
                     begun = time.perf_counter()
                     waiting = step, metrics | {k: float(v) for k, v in evaluate(state).items()}  # before the next step uses the state up
                     clock += time.perf_counter() - begun  # an evaluation is no part of a step
-                if saver and (step % save_every == 0 or step == steps or stop):
-                    note(*waiting); waiting = None  # never save a state whose loss was not looked at
-                    settle()
-                    try: saving = step, _save(saver, state, config)
-                    except OSError as e: lost(step, e)
+                    if saved: note(*waiting)
+                if saved: waiting = None
                 bar.update()
                 if stop: break
             if waiting: note(*waiting)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
-from .attention import attention
+from .attention import attention, cuda_capability
 from .mesh import ROWS, axis_size, gathered, layout, local, order, shard, summed
 from .settings import ModelConfig
 
@@ -48,7 +48,7 @@ def compute_dtype(device=None # the first one by default
                  ) -> str:
     "bfloat16 on TPUs, and on GPUs that have it, which are those of compute capability 8.0 on; float32 elsewhere."
     device = device or jax.devices()[0]
-    return "bfloat16" if device.platform == "tpu" or device.platform == "gpu" and float(device.compute_capability) >= 8 else "float32"
+    return "bfloat16" if device.platform == "tpu" or cuda_capability(device) >= 8 else "float32"
 
 KEEP = dict(all=None, products=("products", "attention"), attention=("attention",), stream=())
 

@@ -15,6 +15,7 @@ from functools import lru_cache, partial
 from itertools import chain
 from pathlib import Path
 
+import jax
 import numpy as np
 from tqdm import tqdm
 
@@ -171,7 +172,8 @@ def pretokenize(path: str | Path,          # directory, or a URL such as gs://bu
     todo = pieces(works, shard_size, images)
     if encoders: hashed, config = _start_ray(tokenizer)
     else: hashed, config = _describe(tokenizer := _load(tokenizer))
-    provenance = dict(seed=seed, images=images, shard_size=shard_size, works={w.name: _origin(w, images) for w in works})
+    provenance = dict(seed=seed, images=images, shard_size=shard_size, works={w.name: _origin(w, images) for w in works},
+                      computed=None if encoders else _computed(tokenizer))
     writer = CorpusWriter(path, images * config.tokens_per_image, vocab_size or config.codebook_size + 100, hashed, provenance)
     done = writer.done()
     mine = [p for p in todo[rank::ranks] if (p.work, p.shard) not in done]
@@ -187,6 +189,11 @@ def pretokenize(path: str | Path,          # directory, or a URL such as gs://bu
     return len(missing)
 
 def _quiet(): return {} if sys.stderr.isatty() else dict(delay=60, mininterval=60)  # a log gets a line a minute
+
+def _computed(tokenizer) -> str | None:
+    "Of the same weights another kind of device, or bfloat16, gives a few other codes; None stands for a CPU's float32."
+    how = f"{np.dtype(tokenizer.dtype)} on a {jax.devices()[0].platform}"
+    return None if how == "float32 on a cpu" else how
 
 def _describe(tokenizer):
     tokenizer = _load(tokenizer)

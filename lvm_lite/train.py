@@ -16,6 +16,7 @@ import warnings
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from hashlib import sha256
 from math import prod
 from pathlib import Path
 
@@ -80,9 +81,9 @@ def optimizer(stage: Stage) -> optax.GradientTransformation:
 MEMORY = {"v2": 7.48, "v3": 15.48, "v4": 30.75, "v5 lite": 15.75, "v5": 95.73, "v6 lite": 31.24}
 # dense TFLOP/s of a device in 16 bits
 PEAK = {"v2": 22.5, "v3": 61.5, "v4": 275, "v5 lite": 197, "v5": 459, "v6 lite": 918,
-        "H200": 989, "H100": 989, "A100": 312, "L40S": 362, "L40": 181, "L4": 121, "A10G": 70, "A10": 125, "A5000": 111, "T4": 65}
+        "H200": 989, "H100 PCIe": 756, "H100 NVL": 835, "H100": 989, "A100": 312, "L40S": 362, "L40": 181, "L4": 121, "A10G": 70, "A10": 125, "A5000": 111, "T4": 65}
 
-def _of_kind(table: dict, device): return next((v for k, v in table.items() if k in device.device_kind), None)
+def _of_kind(table: dict, device): return next((v for k, v in table.items() if re.search(rf"\b{k}p?\b", device.device_kind)), None)  # the A1000 is no A100
 
 def device_memory(device) -> float:
     "Bytes that a program may use on a device. A CPU's are taken to be a quarter of the machine's memory."
@@ -203,6 +204,7 @@ def train(model: Llama,                # fresh, or from the stage before; it is 
           **loop,                      # of `loop.fit`: save_every, log_every, evaluate, …
          ):
     "The model after the stage, and the log. Raises `ValueError` where model, corpus, stage and mesh do not fit, and warns where memory hardly will."
+    if compute and (keep or attention): raise ValueError("`compute` says what is kept and by which kernel: leave out keep and attention, or compute")
     config, mesh = model.config, jax.sharding.get_mesh()
     length = stage.context(config.tokens_per_image)
     shape = {axis: axis_size(axis) for axis in AXES}
@@ -230,8 +232,12 @@ def train(model: Llama,                # fresh, or from the stage before; it is 
 
 def run_config(config: ModelConfig, stage: Stage, seed: int, corpus: Corpus, start: str | None = None) -> dict:
     "What a run is, as its checkpoints and the model that it leaves say."
-    return dict(model=asdict(config), stage=asdict(stage), seed=seed, start=start, corpus=corpus.manifest["provenance"], tokenizer=corpus.manifest["tokenizer"],
+    return dict(model=asdict(config), stage=asdict(stage), seed=seed, start=start, corpus=corpus.manifest["provenance"] or _shards_hash(corpus), tokenizer=corpus.manifest["tokenizer"],
                 mixture={source.name: [len(source), weight] for source, weight in zip(corpus.sources, corpus.weights)})
+
+def _shards_hash(corpus) -> str:
+    "What a corpus is that does not say where it comes from."
+    return sha256("".join(shard["sha256"] for shards in corpus.manifest["sources"].values() for shard in shards).encode()).hexdigest()[:12]
 
 def _sentences(corpus, stage, length, seed, step):
     "The pieces of the corpus that a step's batch was made of, as text."

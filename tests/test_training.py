@@ -92,6 +92,16 @@ def two(folder, corpus, **options):
 
 @pytest.mark.processes
 @pytest.mark.xdist_group("processes")
+def test_a_single_process_stops_when_told_to(corpus, tmp_path):
+    process = start(tmp_path, corpus, dict(data=1), nap=0.4)
+    wait_for(lambda: len(read_log(tmp_path)) >= 2, process)
+    process.send_signal(signal.SIGTERM)
+    assert 2 <= len(ended(process)) < 10
+    assert len(losses(run(tmp_path, corpus, 10, dict(data=1)))) == 10
+
+
+@pytest.mark.processes
+@pytest.mark.xdist_group("processes")
 def test_two_processes_train_as_one(corpus, alone):
     for losses in map(ended, two(None, corpus)): assert np.allclose(losses, alone, rtol=1e-5)
 
