@@ -341,7 +341,8 @@ def edge_measure(reach: float # pixels: the Berkeley benchmark allows 0.75 % of 
 
 def psnr_measure() -> Measure:
     "Mean PSNR of the pictures, in dB, of each who answers."
-    def keep(pictures, classes): return {who: np.array([psnr(t, a) for t, a in zip(pictures["truth"], x)]) for who, x in pictures.items() if who in _WHO}
+    def keep(pictures, classes):
+        return {who: np.array([psnr(t, a) for t, a in zip(pictures["truth"], x)]) for who, x in pictures.items() if who in _WHO[:-1]}
     def score(parts, names):
         values, protocol = {who: np.concatenate(list(parts(who))) for who in names}, "dB, mean over pictures that are not equal to the truth"
         oracle = mean_score("", values["oracle"], protocol).value
@@ -532,7 +533,8 @@ def _check_call(p: Protocol, model, tokenizer, out, batch_size: int, rank: int, 
     task = as_task(p.task)
     if task.unit == "video" and not is_frames(task):
         raise ValueError(f"{p.name}: a protocol asks for the answer of a pair, or for the frames to come, and not for frames of {task.output} from others")
-    if task.unit == "video" and not 0 < p.given < p.frames: raise ValueError(f"{p.name}: {p.given} of {p.frames} frames given: at least one is, and one is asked for")
+    if task.unit == "video" and not 0 < p.given < p.frames:
+        raise ValueError(f"{p.name}: {p.given} of {p.frames} frames given: at least one is, and one is asked for")
     if model is None: return
     check_pair(model, tokenizer)
     shown, asked = (p.given, p.frames - p.given) if p.shown_frames else (3, 1)

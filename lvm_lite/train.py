@@ -81,7 +81,8 @@ def optimizer(stage: Stage) -> optax.GradientTransformation:
 MEMORY = {"v2": 7.48, "v3": 15.48, "v4": 30.75, "v5 lite": 15.75, "v5": 95.73, "v6 lite": 31.24}
 # dense TFLOP/s of a device in 16 bits
 PEAK = {"v2": 22.5, "v3": 61.5, "v4": 275, "v5 lite": 197, "v5": 459, "v6 lite": 918,
-        "H200": 989, "H100 PCIe": 756, "H100 NVL": 835, "H100": 989, "A100": 312, "L40S": 362, "L40": 181, "L4": 121, "A10G": 70, "A10": 125, "A5000": 111, "T4": 65}
+        "H200": 989, "H100 PCIe": 756, "H100 NVL": 835, "H100": 989, "A100": 312, "L40S": 362, "L40": 181, "L4": 121,
+        "A10G": 70, "A10": 125, "A5000": 111, "T4": 65}
 
 def _of_kind(table: dict, device): return next((v for k, v in table.items() if re.search(rf"\b{k}p?\b", device.device_kind)), None)  # the A1000 is no A100
 
@@ -232,7 +233,8 @@ def train(model: Llama,                # fresh, or from the stage before; it is 
 
 def run_config(config: ModelConfig, stage: Stage, seed: int, corpus: Corpus, start: str | None = None) -> dict:
     "What a run is, as its checkpoints and the model that it leaves say."
-    return dict(model=asdict(config), stage=asdict(stage), seed=seed, start=start, corpus=corpus.manifest["provenance"] or _shards_hash(corpus), tokenizer=corpus.manifest["tokenizer"],
+    return dict(model=asdict(config), stage=asdict(stage), seed=seed, start=start,
+                corpus=corpus.manifest["provenance"] or _shards_hash(corpus), tokenizer=corpus.manifest["tokenizer"],
                 mixture={source.name: [len(source), weight] for source, weight in zip(corpus.sources, corpus.weights)})
 
 def _shards_hash(corpus) -> str:
