@@ -284,7 +284,7 @@ def mask_measure(colours: np.ndarray,  # (K, 3) uint8, of the classes that count
     def truths(classes):
         ids = classes.astype(np.int64)
         return np.where((ids == np.iinfo(classes.dtype).max) | (ids < first), 255 if K <= 255 else 65535, ids - first)
-    matrix = lambda: ConfusionMatrix(K, 255 if K <= 255 else 65535)
+    matrix, best = lambda: ConfusionMatrix(K, 255 if K <= 255 else 65535), "best IoU of any predicted class with each class of the truth, mean"
     def keep(pictures, classes):
         truth, out = truths(classes), {}
         for who in pictures.keys() & set(_WHO if first == 0 else _WHO[:-1]):  # without a background no colour says nothing
@@ -303,7 +303,7 @@ def mask_measure(colours: np.ndarray,  # (K, 3) uint8, of the classes that count
         each = {w: {name: float(iou) for name, iou in zip(classes, counts[w].iou()) if np.isfinite(iou)} for w in ("model", "oracle") if w in who}
         row = Score("mIoU", float("nan"), n, protocol, oracle=counts["oracle"].miou(), note="no model was asked", each=each)
         copied = _handed_back("mIoU", lambda w: Score("", counts[w].miou(), n, protocol), who)
-        copied += _handed_back("class-agnostic mask IoU", lambda w: mean_score("", np.concatenate(list(parts(f"{w} agnostic"))), ""), {"blank"} & set(who))
+        copied += _handed_back("class-agnostic mask IoU", lambda w: mean_score("", np.concatenate(list(parts(f"{w} agnostic"))), best), {"blank"} & set(who))
         if "model" not in who: return row, copied
         return replace(row, value=counts["model"].miou(), note=""), names_and_places(parts, counts, n, protocol) + copied
     def merged(parts):
@@ -314,7 +314,7 @@ def mask_measure(colours: np.ndarray,  # (K, 3) uint8, of the classes that count
         all_of = lambda name: np.concatenate(list(parts(name)))
         shifted = {w: merged(parts(f"{w} shifted")).miou() for w in ("model", "oracle")}
         found = [Score("pixel accuracy", counts["model"].pixel_accuracy(), n, protocol, oracle=counts["oracle"].pixel_accuracy()),
-                 mean_score("class-agnostic mask IoU", all_of("model agnostic"), "best IoU of any predicted class with each class of the truth, mean",
+                 mean_score("class-agnostic mask IoU", all_of("model agnostic"), best,
                             float(np.nanmean(all_of("oracle agnostic")))),
                  Score("mIoU after the best shift", shifted["model"], n,
                        f"each mask moved by up to {reach} pixel{'s' * (reach > 1)} along both axes", oracle=shifted["oracle"])]
