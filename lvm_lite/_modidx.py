@@ -282,6 +282,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                 'lvm_lite.files.copy_file': ('files.html#copy_file', 'lvm_lite/files.py'),
                                 'lvm_lite.files.differences': ('files.html#differences', 'lvm_lite/files.py'),
                                 'lvm_lite.files.exists': ('files.html#exists', 'lvm_lite/files.py'),
+                                'lvm_lite.files.first_line': ('files.html#first_line', 'lvm_lite/files.py'),
                                 'lvm_lite.files.float_dtype': ('files.html#float_dtype', 'lvm_lite/files.py'),
                                 'lvm_lite.files.has_keys': ('files.html#has_keys', 'lvm_lite/files.py'),
                                 'lvm_lite.files.here': ('files.html#here', 'lvm_lite/files.py'),

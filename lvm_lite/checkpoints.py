@@ -20,7 +20,7 @@ import numpy as np
 import yaml
 from flax import nnx
 
-from .files import (atomic_write, check_replaceable, float_dtype, has_keys, here, open_safetensors, read_json, read_weights,
+from .files import (atomic_write, check_replaceable, first_line, float_dtype, has_keys, here, open_safetensors, read_json, read_weights,
                             rows_have_keys, write_safetensors)
 from .loop import read_log, readable
 from .mesh import collect, global_array, layout
@@ -154,7 +154,7 @@ def model_directory(source: str | Path) -> Path:
             raise ValueError(f"{source} asks for consent: read and accept its terms at https://huggingface.co/{source}, "
                              "then say who you are by `hf auth login`") from None
         raise FileNotFoundError(f"there is no directory {source}, and the Hub does not give a model of that name "
-                                f"({type(e).__name__}): {str(e).splitlines()[0]}") from None
+                                f"({type(e).__name__}): {first_line(e)}") from None
 
 # %% ../nbs/17_checkpoints.ipynb #8dccff5b
 def consent(directory: Path) -> str | None:

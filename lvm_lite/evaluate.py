@@ -267,7 +267,8 @@ def video_is_measure(network: Callable, kind: str, samples: int = 0) -> Measure:
     return Measure(f"{network.name}-logits-{network.digest[:12]}", keep, score)
 
 # %% ../nbs/20_evaluate.ipynb #674beb0f
-_WHO = ("model", "oracle", "query", "prompt_answer", "blank")  # who answers, where answers are pictures
+_PICTURED = ("model", "oracle", "query", "prompt_answer")  # who answers, where answers are pictures
+_WHO = (*_PICTURED, "blank")  # and one colour throughout, where it says nothing
 
 def _handed_back(metric: str, score: Callable, names) -> list[Score]:
     "The scores of those who only hand back what they were shown, and of one colour throughout; `score(who)` gives each."
@@ -287,7 +288,7 @@ def mask_measure(colours: np.ndarray,  # (K, 3) uint8, of the classes that count
     matrix, best = lambda: ConfusionMatrix(K, 255 if K <= 255 else 65535), "best IoU of any predicted class with each class of the truth, mean"
     def keep(pictures, classes):
         truth, out = truths(classes), {}
-        for who in pictures.keys() & set(_WHO if first == 0 else _WHO[:-1]):  # without a background no colour says nothing
+        for who in pictures.keys() & set(_WHO if first == 0 else _PICTURED):  # without a background no colour says nothing
             answers = [decode_mask(x[0], colours) for x in pictures[who]]
             out[f"{who} counts"] = matrix().update(truth, np.stack(answers)).counts
             if who in ("model", "oracle", "blank"):
@@ -342,7 +343,7 @@ def edge_measure(reach: float # pixels: the Berkeley benchmark allows 0.75 % of 
 def psnr_measure() -> Measure:
     "Mean PSNR of the pictures, in dB, of each who answers."
     def keep(pictures, classes):
-        return {who: np.array([psnr(t, a) for t, a in zip(pictures["truth"], x)]) for who, x in pictures.items() if who in _WHO[:-1]}
+        return {who: np.array([psnr(t, a) for t, a in zip(pictures["truth"], x)]) for who, x in pictures.items() if who in _PICTURED}
     def score(parts, names):
         values, protocol = {who: np.concatenate(list(parts(who))) for who in names}, "dB, mean over pictures that are not equal to the truth"
         oracle = mean_score("", values["oracle"], protocol).value

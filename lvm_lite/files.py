@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['is_remote', 'here', 'atomic_write', 'sha256', 'weights_hash', 'exists', 'write_bytes', 'sizes', 'read_ranges',
-           'copy_file', 'differences', 'json_text', 'has_keys', 'rows_have_keys', 'read_json', 'check_replaceable',
-           'float_dtype', 'write_safetensors', 'open_safetensors', 'read_safetensors', 'read_metadata', 'read_torch',
-           'read_pickle', 'read_weights']
+           'copy_file', 'differences', 'first_line', 'json_text', 'has_keys', 'rows_have_keys', 'read_json',
+           'check_replaceable', 'float_dtype', 'write_safetensors', 'open_safetensors', 'read_safetensors',
+           'read_metadata', 'read_torch', 'read_pickle', 'read_weights']
 
 # %% ../nbs/03_files.ipynb #2a6c5fc0
 import collections, gzip, hashlib, io, json, math, os, pickle, shutil, uuid, zipfile, zlib
@@ -168,6 +168,11 @@ def _flat(value, prefix="") -> dict:
     "A nested dictionary as one, its keys joined by dots."
     if not isinstance(value, dict): return {prefix: value}
     return {k: v for name, inner in value.items() for k, v in _flat(inner, f"{prefix}.{name}" if prefix else name).items()}
+
+# %% ../nbs/03_files.ipynb #7a3c10d2
+def first_line(e: BaseException) -> str:
+    "The first line of what an exception says; its kind where it says nothing."
+    return next(iter(str(e).splitlines()), type(e).__name__)
 
 # %% ../nbs/03_files.ipynb #8b8ba342
 def _plain(x):

@@ -21,7 +21,7 @@ import numpy as np
 from orbax.checkpoint import v1 as ocp
 from tqdm import tqdm
 
-from .files import atomic_write, differences, here
+from .files import atomic_write, differences, first_line, here
 from .mesh import on_cpu
 
 # %% ../nbs/08_loop.ipynb #fed8947e
@@ -56,7 +56,7 @@ def readable(checkpointer, step: int):
     try: yield
     except (LookupError, AttributeError, TypeError, ValueError, OSError) as e:
         before = [c.step for c in checkpointer.checkpoints if c.step < step]
-        raise ValueError(f"{checkpointer.directory}/{step} cannot be read ({type(e).__name__}: {(str(e).splitlines() or [''])[0][:200]}): "
+        raise ValueError(f"{checkpointer.directory}/{step} cannot be read ({type(e).__name__}: {first_line(e)[:200]}): "
                          "if it is damaged, remove that folder to go on from " + (f"step {before[-1]}" if before else "the beginning")) from e
 
 def _restore(checkpointer, state, config):
@@ -167,8 +167,7 @@ def fit(step_fn,              # (state, batch) -> (state, metrics); metrics are 
         clock, logged = time.perf_counter(), first
 
         def lost(step, e):
-            why = (str(e).splitlines() or [type(e).__name__])[0]
-            raise OSError(f"{describe}: step {step} could not be saved: {why}; last good checkpoint: {_good(good, directory)}") from e
+            raise OSError(f"{describe}: step {step} could not be saved: {first_line(e)}; last good checkpoint: {_good(good, directory)}") from e
 
         def settle():
             "Wait for the checkpoint on its way, if there is one."

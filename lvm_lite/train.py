@@ -31,7 +31,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from .attention import attention as attend, choose_backend
 from .checkpoints import check_codes, load_model, model_directory, noted_training, save_model, training_note
 from .corpus import Corpus
-from .files import atomic_write, here, weights_hash
+from .files import atomic_write, first_line, here, weights_hash
 from .generation import generate, serve
 from .loop import fit, jit_step
 from .mesh import AXES, ROWS, axis_size, collect, describe, global_array, make_mesh, require_divisible, shard
@@ -411,7 +411,7 @@ def topology_devices(topology: str) -> list:
     try: return topologies.get_topology_desc(platform="tpu", topology_name=topology, **dict(chip_config_name="megacore") if platform == "v4" else {}).devices
     except Exception as e:
         raise ValueError(f"{topology} is no topology that the TPU's compiler takes, such as v3:16x8 or v5e:8x8; "
-                         f"it comes by pip install 'lvm-lite[budget]' ({str(e).splitlines()[0]})") from None
+                         f"it comes by pip install 'lvm-lite[budget]' ({first_line(e)})") from None
 
 # %% ../nbs/18_train.ipynb #c009f5a3
 @dataclass(frozen=True)
@@ -486,7 +486,7 @@ def budget(size: str,                  # a name of `MODELS`, or a `ModelConfig`
         except jax.errors.JaxRuntimeError as e:
             if "RESOURCE_EXHAUSTED" not in str(e): raise
             found = re.search(r"[Tt]otal memory required[^.]*\.\S+|Used \S+ of \S+ hbm|Ran out of memory[^\n]{0,200}", str(e))
-            refused = found[0] if found else str(e).splitlines()[0]
+            refused = found[0] if found else first_line(e)
     peak, flops = _of_kind(PEAK, device), tokens * flops_per_token(config, length)
     days = stage.steps * flops / (len(devices) * peak * 1e12 * utilisation) / 86400 if peak else None
     return Budget(size if isinstance(size, str) else "a model", stage.name, topology, describe(mesh), len(devices),
