@@ -59,7 +59,7 @@ def ask_task(task: str,
     task, world = as_task(task), _world("heldout", size, level)
     if task.unit == "video": asked = video_prompt(world, example, given if is_frames(task) else None, task=task)
     else:
-        check_count(2 * pairs + 1)
+        if pairs not in range(1, IMAGES // 2): raise ValueError(f"a prompt has 1 to {IMAGES // 2 - 1} pairs, not {pairs}")
         asked = prompt(task, world, example, IMAGES // 2 - 1, (_world("train", size, level), example))
         asked = replace(asked, images=np.concatenate([asked.images[:2 * pairs], asked.images[-1:]]))  # more pairs are asked the same query
     truth = asked.answer if asked.answer.ndim == 4 else asked.answer[None]
