@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['VERBS', 'JSON', 'DRY', 'DTYPE', 'ACCEPT', 'FIXTURES', 'MESH', 'KEEP', 'OPTIMIZER', 'PARTS', 'verb', 'argument',
-           'count', 'seed', 'reproduce', 'verify', 'tokenize', 'weights', 'evaluate', 'selftest', 'generate', 'export',
-           'axes', 'train', 'budget', 'completion', 'parser', 'main']
+           'count', 'seed', 'parser', 'main', 'reproduce', 'verify', 'tokenize', 'weights', 'evaluate', 'selftest',
+           'generate', 'export', 'axes', 'train', 'budget', 'completion']
 
 # %% ../nbs/25_cli.ipynb #71a55fe4
 import argparse, json, os, re, sys
@@ -24,6 +24,7 @@ def argument(*names, **options):
     "A name or names and the options of `add_argument`, as `verb` takes them."
     return names, options
 
+# %% ../nbs/25_cli.ipynb #431d30f0
 def count(text: str) -> int:
     "A number of things, as the type of an argument: at least 1."
     if (n := int(text)) < 1: raise argparse.ArgumentTypeError(f"must be at least 1, not {n}")
@@ -34,6 +35,7 @@ def seed(text: str) -> int:
     if not 0 <= (n := int(text)) < 2**32: raise argparse.ArgumentTypeError(f"must be 0 to {2**32 - 1}, not {n}")
     return n
 
+# %% ../nbs/25_cli.ipynb #006fee7c
 JSON, DRY = (argument("--json", action="store_true", help="print the result as JSON"),
              argument("--dry-run", action="store_true", help="say what would be done, and stop"))
 DTYPE = argument("--dtype", choices=("float32", "bfloat16", "float16"), help="of weights and cache; by default bfloat16 where the device has it, else float32")
@@ -43,6 +45,37 @@ def _show(args, result, text: str):
     "A result in words, or as JSON, in which NaN is null."
     from lvm_lite.files import json_text
     print(json_text(result) if args.json else text)
+
+# %% ../nbs/25_cli.ipynb #c3212b6e
+def parser() -> argparse.ArgumentParser:
+    "The parser of the `lvm-lite` command."
+    from lvm_lite import __version__
+    top = argparse.ArgumentParser("lvm-lite", description="LVM-Lite, reproduced: large vision models trained with efficient sequential modelling.",
+                                  epilog="exit codes: 0 done; 1 some of it failed, differs or does not fit; 2 asked wrongly; 130 interrupted. "
+                                         "`lvm-lite VERB --help` shows an example.")
+    top.add_argument("--version", action="version", version=__version__)
+    verbs = top.add_subparsers(dest="verb", metavar="VERB", required=True)
+    for name, (f, arguments) in VERBS.items():
+        first, _, rest = f.__doc__.partition("\n\n")
+        p = verbs.add_parser(name, help=first, description=first, epilog=rest.strip())
+        for names, options in arguments: p.add_argument(*names, **options)
+    return top
+
+# %% ../nbs/25_cli.ipynb #312a4513
+def main(argv: list[str] | None = None # the command line's by default
+        ) -> int:
+    "Run a command; returns 0 when it did its work, 1 when some of it failed, 2 when it was asked wrongly, 130 when interrupted."
+    args = parser().parse_args(argv)
+    try:
+        code = VERBS[args.verb][0](args)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # its reader, such as head, has had enough; what is left must not be written at exit either
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (ValueError, FileNotFoundError) as e: print(f"lvm-lite {args.verb}: {e}", file=sys.stderr); return 2
+    except (OSError, FloatingPointError, MemoryError) as e: print(f"lvm-lite {args.verb}: {e}", file=sys.stderr); return 1
+    except KeyboardInterrupt: print(f"lvm-lite {args.verb}: interrupted; run it again to go on", file=sys.stderr); return 130
 
 # %% ../nbs/25_cli.ipynb #93955267
 @verb(argument("steps", nargs="*", metavar="STEP", help="tables and figures to make, with all that they need; everything by default"),
@@ -108,6 +141,7 @@ def _own(text: str) -> tuple[str, str, str]: # "segmentation=masks:mine"
         raise ValueError(f"--own {text}: write TASK=KIND:FOLDER, the kind masks, pictures or videos")
     return m.groups()
 
+# %% ../nbs/25_cli.ipynb #af3a1881
 @verb(argument("rows", nargs="*", metavar="ROW", help="rows of Table 3; by default all whose data lie below --data"),
       argument("--data", default="data-sets", help="folder below which each data set lies in its own (data-sets)"),
       argument("--own", action="append", default=[], metavar="TASK=KIND:FOLDER",
@@ -568,34 +602,3 @@ def completion(args) -> int:
             elif action.nargs != 0 and not action.choices and action.type is None: action.complete = shtab.FILE
     print(shtab.complete(top, args.shell))
     return 0
-
-# %% ../nbs/25_cli.ipynb #c3212b6e
-def parser() -> argparse.ArgumentParser:
-    "The parser of the `lvm-lite` command."
-    from lvm_lite import __version__
-    top = argparse.ArgumentParser("lvm-lite", description="LVM-Lite, reproduced: large vision models trained with efficient sequential modelling.",
-                                  epilog="exit codes: 0 done; 1 some of it failed, differs or does not fit; 2 asked wrongly; 130 interrupted. "
-                                         "`lvm-lite VERB --help` shows an example.")
-    top.add_argument("--version", action="version", version=__version__)
-    verbs = top.add_subparsers(dest="verb", metavar="VERB", required=True)
-    for name, (f, arguments) in VERBS.items():
-        first, _, rest = f.__doc__.partition("\n\n")
-        p = verbs.add_parser(name, help=first, description=first, epilog=rest.strip())
-        for names, options in arguments: p.add_argument(*names, **options)
-    return top
-
-# %% ../nbs/25_cli.ipynb #312a4513
-def main(argv: list[str] | None = None # the command line's by default
-        ) -> int:
-    "Run a command; returns 0 when it did its work, 1 when some of it failed, 2 when it was asked wrongly, 130 when interrupted."
-    args = parser().parse_args(argv)
-    try:
-        code = VERBS[args.verb][0](args)
-        sys.stdout.flush()
-        return code
-    except BrokenPipeError:  # its reader, such as head, has had enough; what is left must not be written at exit either
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except (ValueError, FileNotFoundError) as e: print(f"lvm-lite {args.verb}: {e}", file=sys.stderr); return 2
-    except (OSError, FloatingPointError, MemoryError) as e: print(f"lvm-lite {args.verb}: {e}", file=sys.stderr); return 1
-    except KeyboardInterrupt: print(f"lvm-lite {args.verb}: interrupted; run it again to go on", file=sys.stderr); return 130
