@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['is_remote', 'here', 'atomic_write', 'sha256', 'weights_hash', 'exists', 'write_bytes', 'sizes', 'read_ranges',
            'copy_file', 'differences', 'first_line', 'json_text', 'has_keys', 'rows_have_keys', 'read_json',
-           'check_replaceable', 'float_dtype', 'write_safetensors', 'open_safetensors', 'read_safetensors',
-           'read_metadata', 'read_torch', 'read_pickle', 'read_weights']
+           'check_replaceable', 'write_safetensors', 'open_safetensors', 'read_safetensors', 'read_metadata',
+           'float_dtype', 'read_torch', 'read_pickle', 'read_weights']
 
 # %% ../nbs/03_files.ipynb #2a6c5fc0
 import collections, gzip, hashlib, io, json, math, os, pickle, shutil, uuid, zipfile, zlib
@@ -233,15 +233,7 @@ def check_replaceable(directory: str | Path,
         raise ValueError(f"{path} would be replaced whole, and holds something else: "
                          f"its config.json has {key} {found!r}, not {' or '.join(map(repr, values))}: {remedy}")
 
-# %% ../nbs/03_files.ipynb #00a0e244
-def float_dtype(dtype) -> np.dtype:
-    "The dtype of weights by its name or type. Raises a `ValueError` for another than float32, bfloat16 and float16, in which they would be rounded away."
-    try: found = np.dtype(dtype)
-    except TypeError: found = None
-    if found is None or found.name not in ("float32", "bfloat16", "float16"):
-        raise ValueError(f"dtype is float32, bfloat16 or float16, not {found.name if found else dtype}")
-    return found
-
+# %% ../nbs/03_files.ipynb #1f85e1df
 def write_safetensors(path: str | Path,
                       tensors: dict, # name -> array (NumPy or JAX; bfloat16 too)
                       metadata: dict[str, str] | None = None # strings that travel in the header
@@ -273,6 +265,15 @@ def read_metadata(path: str | Path) -> dict[str, str]:
     "The strings in a safetensors file's header."
     with open_safetensors(path) as f: return f.metadata() or {}
 
+# %% ../nbs/03_files.ipynb #00a0e244
+def float_dtype(dtype) -> np.dtype:
+    "The dtype of weights by its name or type. Raises a `ValueError` for another than float32, bfloat16 and float16, in which they would be rounded away."
+    try: found = np.dtype(dtype)
+    except TypeError: found = None
+    if found is None or found.name not in ("float32", "bfloat16", "float16"):
+        raise ValueError(f"dtype is float32, bfloat16 or float16, not {found.name if found else dtype}")
+    return found
+
 # %% ../nbs/03_files.ipynb #74c61481
 _STORAGES = {"FloatStorage": "f4", "DoubleStorage": "f8", "HalfStorage": "f2", "BFloat16Storage": ml_dtypes.bfloat16, "LongStorage": "i8",
              "IntStorage": "i4", "ShortStorage": "i2", "CharStorage": "i1", "ByteStorage": "u1", "BoolStorage": "?"}
@@ -287,12 +288,12 @@ def _rebuild_tensor(storage, offset, shape, strides, *_):
     view = np.lib.stride_tricks.as_strided(storage[offset:], shape, bytes_)
     return view if view.flags.c_contiguous and view.size == len(storage) else view.copy()
 
+# %% ../nbs/03_files.ipynb #e038d16f
 def _encode(text, encoding):
     # protocol 2 spells bytes as text and an encoding
     if encoding not in ("latin1", "latin-1"): raise ValueError(f"bytes in the encoding {encoding!r}")
     return text.encode("latin1")
 
-# %% ../nbs/03_files.ipynb #e038d16f
 _TENSOR_GLOBALS = {("collections", "OrderedDict"): collections.OrderedDict,
                    ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor, ("torch._utils", "_rebuild_tensor"): _rebuild_tensor,
                    ("torch._utils", "_rebuild_parameter"): lambda data, *_: data,
@@ -340,18 +341,7 @@ def _read_zip(path):
             return seen[key]
         return _Unpickler(io.BytesIO(z.read(pkl)), path, _TENSOR_GLOBALS, storage).load()
 
-# %% ../nbs/03_files.ipynb #3b29645d
-@contextmanager
-def _whole(path, kind):
-    "What broken pickles raise, as a `ValueError` that names the file; too little memory as a `MemoryError` that does."
-    try: yield
-    except _Refused: raise
-    except (ValueError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile, KeyError, IndexError, AttributeError, TypeError, OverflowError) as e:
-        raise ValueError(f"{path} is not a whole {kind} ({e}): copy or download it again") from None
-    except MemoryError as e:
-        raise MemoryError(f"{path} asks for more memory than there is{f' ({e})' * bool(str(e))}: free some; "
-                          "if the file is smaller than that, it is damaged: copy or download it again") from None
-
+# %% ../nbs/03_files.ipynb #59994a3a
 _MAGIC = 0x1950a86a20f9469cfc6c  # first pickle of torch files before version 1.6
 
 def _read_legacy(path):
@@ -370,6 +360,18 @@ def _read_legacy(path):
             storages[key] = np.frombuffer(bytearray(f.read(n * wanted[key].itemsize)), wanted[key], n)
         f.seek(start)
         return _Unpickler(f, path, _TENSOR_GLOBALS, lambda dtype, key, numel: storages[key]).load()
+
+# %% ../nbs/03_files.ipynb #3b29645d
+@contextmanager
+def _whole(path, kind):
+    "What broken pickles raise, as a `ValueError` that names the file; too little memory as a `MemoryError` that does."
+    try: yield
+    except _Refused: raise
+    except (ValueError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile, KeyError, IndexError, AttributeError, TypeError, OverflowError) as e:
+        raise ValueError(f"{path} is not a whole {kind} ({e}): copy or download it again") from None
+    except MemoryError as e:
+        raise MemoryError(f"{path} asks for more memory than there is{f' ({e})' * bool(str(e))}: free some; "
+                          "if the file is smaller than that, it is damaged: copy or download it again") from None
 
 # %% ../nbs/03_files.ipynb #8be07298
 def read_torch(path: str | Path # `pytorch_model.bin`, `.pt`, `.pth`

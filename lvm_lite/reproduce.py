@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['STEPS', 'Step', 'in_order', 'notebook_parameters', 'parse_value', 'step_parameters', 'code_of', 'modules_of',
-           'fingerprint', 'reproduce', 'summary', 'would_make']
+           'fingerprint', 'would_make', 'summary', 'reproduce']
 
 # %% ../nbs/24_reproduce.ipynb #044b3a3e
 import ast, hashlib, json, re, shutil, subprocess, sys, time
@@ -272,7 +272,7 @@ def _run_notebook(step: Step, profile: str, parameters: dict, root: Path):
     out = root / "figures/runs" / profile / f"{step.name}.ipynb"
     out.parent.mkdir(parents=True, exist_ok=True)
     try: papermill.execute_notebook(root / "nbs" / f"{step.notebook}.ipynb", out, dict(profile=profile, **parameters),
-                                    progress_bar=False, kernel_name="python3", extra_arguments=["--IPKernelApp.log_level=40"])
+                                    progress_bar=False, kernel_name="python3", extra_arguments=["--IPKernelApp.log_level=50"])
     except papermill.PapermillExecutionError as e:
         lines = re.sub(r"\x1b\[[\d;]*m", "", "\n".join(e.traceback)).strip().splitlines()
         raise RuntimeError("\n".join([f"{e.ename}: {e.evalue}", *lines[-8:], f"(cell {e.exec_count} of {out.relative_to(root)})"])) from None
@@ -360,7 +360,7 @@ def _indent(text: str) -> str: return "\n".join("    " + line for line in text.s
 
 # %% ../nbs/24_reproduce.ipynb #b277a4e8
 def _run_tasks(tasks: list[dict], database: Path, jobs: int) -> int:
-    "Run doit's tasks, `jobs` at a time; returns its exit code: 0, 1 where a task failed, 3 where it broke off."
+    "Run doit's tasks, `jobs` at a time; returns its exit code: 0, 1 or 2 where tasks failed, 3 where it broke off."
     from doit.cmd_base import TaskLoader2
     from doit.doit_cmd import DoitMain
     from doit.reporter import ZeroReporter
@@ -380,12 +380,14 @@ def _past(database: Path) -> dict:
         raise ValueError(f"{database}, which notes what each step read and made, is damaged: remove it, and every step is made again "
                          "(a corpus or a run from the same inputs goes on)") from None
 
+# %% ../nbs/24_reproduce.ipynb #e881eb9b
 def _planned(profile, names, assignments, root, steps) -> _Plan:
     root = root or checkout()
     if root is None: raise FileNotFoundError("reproduce needs a checkout of the repository: the notebooks of nbs/ are not in an installed wheel")
     steps = in_order(STEPS if steps is None else steps, names)
     return _Plan(steps, profile, root, step_parameters(steps, profile, root, assignments))
 
+# %% ../nbs/24_reproduce.ipynb #36286fbd
 def _needs(step: Step, lost) -> str:
     "Which of a step's inputs are among the lost, in words."
     among = [i for i in step.inputs if i in lost]
@@ -399,6 +401,44 @@ def _left_out(plan: _Plan) -> dict: # step name -> (state, why)
         elif lost := _needs(step, found): found[name] = ("not run", lost)
     return found
 
+# %% ../nbs/24_reproduce.ipynb #d1a7e3c2
+def would_make(profile: str = "sample", names=(), assignments=(), force: bool = False,
+               root: Path | None = None, steps: list[Step] | None = None, # arguments of `reproduce`
+              ) -> dict: # step name -> (state, why), states as of `reproduce`
+    """What `reproduce` would do, without doing it. A step whose inputs are to be made is said to be made too, though it stays as it is if they come
+    out the same. Raises what `reproduce` raises before anything runs."""
+    plan = _planned(profile, names, assignments, root, steps)
+    file, found = plan.root / "runs" / profile / ".doit.json", _left_out(plan)
+    past = _past(file)
+    for name, step in plan.steps.items():
+        if name in found: continue
+        why = "asked for" if force else _why(plan, step, past.get(name, {}).get("_values_:", {}), [i for i in step.inputs if found[i][0] == "made"])
+        found[name] = ("made" if why else "unchanged", why)
+    return {name: found[name] for name in plan.steps}
+
+def _why(plan: _Plan, step: Step, known: dict, late: list[str]) -> str:
+    "Why a step would be made, given what its last run noted and which of its inputs would be; \"\" if it would not."
+    if not known: return "never made here"
+    made = plan.made(step)
+    if known.get("made") != made or not all(made.values()): return "its outputs are not those that it made"
+    if late: return f"after {', '.join(late)}"
+    reads, before = plan.reads(step), known.get("reads", {})
+    changed = [what for what in before | reads if before.get(what) != reads.get(what)]
+    return f"changed: {', '.join(changed)}" if changed else ""
+
+# %% ../nbs/24_reproduce.ipynb #b3f8f019
+def summary(plan: _Plan, results: dict, seconds: float) -> str:
+    "What was made, where, in how many seconds."
+    lines = []
+    for name, step in plan.steps.items():
+        state, took, message = results[name]
+        where = ", ".join(o.format(profile=plan.profile) for o in step.outputs)
+        lines.append(f"{name:12} {state:9} {f'{took:6.1f} s' if took else '':8}  {message.splitlines()[0] if message else where}")
+    states = [results[name][0] for name in plan.steps]
+    counts = ", ".join(f"{states.count(s)} {s}" for s in ("made", "unchanged", "failed", "not run", "skipped") if s in states)
+    return "\n".join([f"\nProfile {plan.profile}: {counts} in {seconds:.1f} s", *lines])
+
+# %% ../nbs/24_reproduce.ipynb #08c51aaf
 def reproduce(profile: str = "sample",
               names=(),                  # steps wanted, with what they need; () is everything
               assignments=(),            # "fig03.seed=1"
@@ -433,40 +473,3 @@ def reproduce(profile: str = "sample",
         results[step.name] = ("not run", 0.0, lost) if lost else ("unchanged", 0.0, "")
     print(summary(plan, results, time.time() - start))
     return {s.name: results[s.name] for s in steps}
-
-# %% ../nbs/24_reproduce.ipynb #b3f8f019
-def summary(plan: _Plan, results: dict, seconds: float) -> str:
-    "What was made, where, in how many seconds."
-    lines = []
-    for name, step in plan.steps.items():
-        state, took, message = results[name]
-        where = ", ".join(o.format(profile=plan.profile) for o in step.outputs)
-        lines.append(f"{name:12} {state:9} {f'{took:6.1f} s' if took else '':8}  {message.splitlines()[0] if message else where}")
-    states = [results[name][0] for name in plan.steps]
-    counts = ", ".join(f"{states.count(s)} {s}" for s in ("made", "unchanged", "failed", "not run", "skipped") if s in states)
-    return "\n".join([f"\nProfile {plan.profile}: {counts} in {seconds:.1f} s", *lines])
-
-# %% ../nbs/24_reproduce.ipynb #d1a7e3c2
-def would_make(profile: str = "sample", names=(), assignments=(), force: bool = False,
-               root: Path | None = None, steps: list[Step] | None = None, # arguments of `reproduce`
-              ) -> dict: # step name -> (state, why), states as of `reproduce`
-    """What `reproduce` would do, without doing it. A step whose inputs are to be made is said to be made too, though it stays as it is if they come
-    out the same. Raises what `reproduce` raises before anything runs."""
-    plan = _planned(profile, names, assignments, root, steps)
-    file, found = plan.root / "runs" / profile / ".doit.json", _left_out(plan)
-    past = _past(file)
-    for name, step in plan.steps.items():
-        if name in found: continue
-        why = "asked for" if force else _why(plan, step, past.get(name, {}).get("_values_:", {}), [i for i in step.inputs if found[i][0] == "made"])
-        found[name] = ("made" if why else "unchanged", why)
-    return {name: found[name] for name in plan.steps}
-
-def _why(plan: _Plan, step: Step, known: dict, late: list[str]) -> str:
-    "Why a step would be made, given what its last run noted and which of its inputs would be; \"\" if it would not."
-    if not known: return "never made here"
-    made = plan.made(step)
-    if known.get("made") != made or not all(made.values()): return "its outputs are not those that it made"
-    if late: return f"after {', '.join(late)}"
-    reads, before = plan.reads(step), known.get("reads", {})
-    changed = [what for what in before | reads if before.get(what) != reads.get(what)]
-    return f"changed: {', '.join(changed)}" if changed else ""

@@ -173,6 +173,7 @@ def read_profiles(path: str | Path | None = None # an INI file; the checkout's s
         if not found: raise FileNotFoundError(f"{path}: no such profile file")
     return ini
 
+# %% ../nbs/00_settings.ipynb #7bff9d0e
 def load_profile(name: str,                     # "sample", "paper", or a section of your own
                  path: str | Path | None = None # of `read_profiles`
                 ) -> Profile:
