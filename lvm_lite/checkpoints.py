@@ -115,6 +115,7 @@ def _write_model(model: Llama, path: Path, dtype, shard_bytes: float):
         (path / "model.safetensors.index.json").write_text(json.dumps(index, indent=1) + "\n")
     (path / "config.json").write_text(json.dumps(config_to_json(model.config, np.dtype(dtype).name), indent=1) + "\n")
 
+# %% ../nbs/17_checkpoints.ipynb #c241f2d5
 _WRITTEN = ("config.json", "model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json", "training.json")
 _LLAMA = ("model_type", ("llama",))  # in config.json: a tokenizer's directory has the same names
 
@@ -148,7 +149,8 @@ def model_directory(source: str | Path) -> Path:
     path = Path(source)
     if path.exists(): return path
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)): raise FileNotFoundError(f"{source}: no such directory; what ships is {', '.join(SHIPPED)}")
-    try: return Path(_hub().snapshot_download(str(source), allow_patterns=["*.json", "*.safetensors", "*.bin", "*.md", "tokenizer/*"]))
+    hub = _hub()
+    try: return Path(hub.snapshot_download(str(source), allow_patterns=["*.json", "*.safetensors", "*.bin", "*.md", "tokenizer/*"]))
     except Exception as e: # the library has a dozen of them, and the network more
         if "gated" in type(e).__name__.lower():
             raise ValueError(f"{source} asks for consent: read and accept its terms at https://huggingface.co/{source}, "
@@ -183,6 +185,7 @@ def _weight_files(directory: Path) -> list[Path]:
             return files
     raise FileNotFoundError(f"{directory} has no model.safetensors and no pytorch_model.bin")
 
+# %% ../nbs/17_checkpoints.ipynb #754d8394
 def _tensors(file: Path, shapes: bool = False):
     "(name, tensor) of a file, or (name, shape), one at a time."
     if file.suffix == ".safetensors":
@@ -217,6 +220,7 @@ def _empty(shape, dtype, axes): return jnp.zeros(shape, dtype, out_sharding=layo
 @partial(jax.jit, donate_argnums=0)
 def _put(stack, array, layer): return jax.lax.dynamic_update_index_in_dim(stack, array, layer, 0)
 
+# %% ../nbs/17_checkpoints.ipynb #b5a48d99
 def load_model(source: str | Path = "sample", # a name of `SHIPPED`, a directory, or the id of a repository on the Hub
                dtype=jnp.float32,             # of the weights; training wants float32
                *,
@@ -341,12 +345,13 @@ def noted_training(directory: Path) -> dict:
     file = directory / "training.json"
     return read_json(file) if file.exists() else {}
 
+# %% ../nbs/17_checkpoints.ipynb #502f5655
 def check_codes(trained: dict, tokenizer, source: str | Path):
     "Raises a `ValueError` if the training that was noted of `source` had the codes of another tokenizer."
     from lvm_lite.tokenizer import tokenizer_hash
     theirs, own = trained.get("tokenizer"), tokenizer_hash(tokenizer)
     if theirs not in (None, own):
-        raise ValueError(f"{source} was trained on the codes of tokenizer {theirs[:12]}, and this one is {own[:12]}: "
+        raise ValueError(f"{source} was trained on the codes of tokenizer {str(theirs)[:12]}, and this one is {own[:12]}: "
                          "give the one that belongs to it")
 
 def check_pair(model, tokenizer,
@@ -360,6 +365,7 @@ def check_pair(model, tokenizer,
     check_config(model.config, tokenizer)
     if source: check_codes(noted_training(model_directory(source)), tokenizer, source)
 
+# %% ../nbs/17_checkpoints.ipynb #7ef7229e
 def export(run: str | Path,             # the directory of a training run, or of a model
            directory: str | Path,       # to be made; an earlier export is replaced, anything else refused
            tokenizer: str | Path | None = None, # the directory of the tokenizer to go along, or "sample"

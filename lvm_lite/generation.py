@@ -108,6 +108,7 @@ def _times(x, w):
     q, scale = w
     return (jnp.dot(x, q.astype(x.dtype), preferred_element_type=jnp.float32) * scale[0]).astype(x.dtype)  # whole numbers to 127 would leave float16's range
 
+# %% ../nbs/16_generation.ipynb #61dff67a
 def _project(layer, x, rotation, config):
     "Queries, keys and values of `x`, each (..., H, D/H), positions applied."
     h = _times(rms_norm(x, layer["attention_norm"], config.norm_eps), layer["qkv"])
@@ -121,6 +122,23 @@ def _finish(layer, x, attended, config):
 
 def _logits(served, x): return jnp.dot(rms_norm(x, served.norm, served.config.norm_eps), served.head, preferred_element_type=jnp.float32)
 
+# %% ../nbs/16_generation.ipynb #dac590c9
+def _rows(prompts, config: ModelConfig, whole_frames: bool):
+    "Tokens int32 (B, P), filled up on the right with zeros, and the lengths (B,)."
+    rows = [np.asarray(row) for row in (prompts if isinstance(prompts, (list, tuple)) else np.asarray(prompts))]
+    if not rows or min(row.size for row in rows) == 0: raise ValueError(f"the prompt is empty: {[row.shape for row in rows] or 'no rows'}")
+    if any(row.ndim != 1 or row.dtype.kind not in "iu" for row in rows):
+        raise ValueError("prompts are integers of shape (batch, length), or a list of rows, "
+                         f"not {rows[0].dtype} with rows of shape {rows[0].shape}")
+    low, high = min(int(row.min()) for row in rows), max(int(row.max()) for row in rows)
+    if low < 0 or high >= config.vocab_size: raise ValueError(f"token ids {low}…{high} leave the vocabulary 0…{config.vocab_size - 1}")
+    lengths = np.array([len(row) for row in rows], np.int32)
+    if whole_frames and (bad := lengths[lengths % config.tokens_per_image > 0]).size:
+        raise ValueError(f"a prompt of {bad[0]} tokens is no whole number of pictures of {config.tokens_per_image}; whole_frames=False begins inside of one")
+    tokens = np.zeros((len(rows), lengths.max()), np.int32)
+    for at, row in zip(tokens, rows): at[:len(row)] = row
+    return tokens, lengths
+
 # %% ../nbs/16_generation.ipynb #43163de0
 def _stored(x, size: int, cache: str):
     "Keys or values (B, T, H, D/H) as the cache has them: (B, H, size, D/H), or int8 with scales (B, H, size, 1)."
@@ -129,6 +147,7 @@ def _stored(x, size: int, cache: str):
 
 def _plain(part, dtype): return (part[0] * part[1]).astype(dtype) if isinstance(part, tuple) else part
 
+# %% ../nbs/16_generation.ipynb #e937ce56
 def _on_devices(f, *specs):
     "`f` as each device runs it, as `mesh.local`, for several results."
     return f if jax.sharding.get_abstract_mesh().empty else jax.shard_map(f, out_specs=specs, check_vma=False)
@@ -183,46 +202,6 @@ def share(model: Served,
 @jax.jit
 def _squeeze(x): return x[0]
 
-# %% ../nbs/16_generation.ipynb #dac590c9
-def _rows(prompts, config: ModelConfig, whole_frames: bool):
-    "Tokens int32 (B, P), filled up on the right with zeros, and the lengths (B,)."
-    rows = [np.asarray(row) for row in (prompts if isinstance(prompts, (list, tuple)) else np.asarray(prompts))]
-    if not rows or min(row.size for row in rows) == 0: raise ValueError(f"the prompt is empty: {[row.shape for row in rows] or 'no rows'}")
-    if any(row.ndim != 1 or row.dtype.kind not in "iu" for row in rows):
-        raise ValueError("prompts are integers of shape (batch, length), or a list of rows, "
-                         f"not {rows[0].dtype} with rows of shape {rows[0].shape}")
-    low, high = min(int(row.min()) for row in rows), max(int(row.max()) for row in rows)
-    if low < 0 or high >= config.vocab_size: raise ValueError(f"token ids {low}…{high} leave the vocabulary 0…{config.vocab_size - 1}")
-    lengths = np.array([len(row) for row in rows], np.int32)
-    if whole_frames and (bad := lengths[lengths % config.tokens_per_image > 0]).size:
-        raise ValueError(f"a prompt of {bad[0]} tokens is no whole number of pictures of {config.tokens_per_image}; whole_frames=False begins inside of one")
-    tokens = np.zeros((len(rows), lengths.max()), np.int32)
-    for at, row in zip(tokens, rows): at[:len(row)] = row
-    return tokens, lengths
-
-def check_request(config: ModelConfig,
-                  lengths,   # (B,) tokens of the prompts
-                  n: int,    # to be added
-                  before: int = 0,  # tokens that all prompts share
-                  keys=None, # (B,), or None for one
-                  temperature: float = 1.0, top_k: int = 100, top_p: float = 1.0, window: int | None = None):
-    "Raises the `ValueError` of `generate` for what does not fit, before anything is loaded or computed."
-    longest, N = before + int(lengths.max()), config.tokens_per_image
-    if n < 1: raise ValueError(f"n must be at least 1, not {n}")
-    if not 0 < temperature < np.inf: raise ValueError(f"temperature must be above 0, not {temperature}; top_k=1 is greedy")
-    if not 1 <= top_k <= config.codebook_size: raise ValueError(f"top_k must be at least 1 and at most the {config.codebook_size} codes, not {top_k}")
-    if not 0 < top_p <= 1: raise ValueError(f"top_p must be above 0 and at most 1, not {top_p}")
-    if keys is not None and keys.shape != lengths.shape: raise ValueError(f"{len(lengths)} prompts need one key or {len(lengths)}, not {keys.shape}")
-    if longest > config.context: raise ValueError(f"a prompt of {longest} tokens exceeds the context of {config.context}")
-    if window is None:
-        if longest + n > config.context:
-            raise ValueError(f"a prompt of {longest} and {n} new tokens exceed the context of {config.context}; "
-                             "window=… goes on from the last frames")
-    elif not 1 <= window < config.context // N:
-        raise ValueError(f"a window is 1 to {config.context // N - 1} frames, one fewer than the context holds, not {window}")
-    elif before or len(set(lengths)) > 1 or lengths[0] % N:
-        raise ValueError("a window slides over prompts of one length, of whole frames, and without a shared beginning")
-
 # %% ../nbs/16_generation.ipynb #334ed209
 def _scores(q, K):
     "q (B, H, D/H) and keys (B, H, S, D/H), or (H, S, D/H) for all rows: float32 (B, H, S)."
@@ -241,6 +220,7 @@ def _attend(q, parts, seen):
     weights = jnp.split(jax.nn.softmax(jnp.concatenate(scores, -1) * q.shape[-1] ** -0.5), np.cumsum([s.shape[-1] for s in scores])[:-1], -1)
     return sum(_weighted(w, V, q.dtype) for w, (_, V) in zip(weights, parts))
 
+# %% ../nbs/16_generation.ipynb #8d114c76
 def _decode(served, shared, past, block, seen, tokens, position, t):
     "Logits (B, V) after `tokens` (B,), which stand at `position` (B,), and the frame's caches with their keys and values at `t`."
     config, new = served.config, []
@@ -279,6 +259,7 @@ def _frame(served, shared, past, logits, keys, lengths, prompt, done, drawn, tem
     rows = PartitionSpec(ROWS)
     return _on_devices(device, rows, rows, PartitionSpec(ROWS, "tensor"))(served, shared, past, logits, keys, lengths, drawn)
 
+# %% ../nbs/16_generation.ipynb #283acf29
 def _appended(part, new, at, size, cache):
     "A layer's keys or values with those of a frame (B, H, steps, D/H) at `at`, in a cache of `size` places."
     def put(old, new): return jax.lax.dynamic_update_slice_in_dim(jnp.pad(old, ((0, 0), (0, 0), (0, size - old.shape[2]), (0, 0))), new, at, 2)
@@ -294,6 +275,55 @@ _put = jax.jit(_append_layer, static_argnums=(3, 4), donate_argnums=0)
 def _append(past, block, at: int, size: int, cache: str):
     "Keys and values of a layer with those of a frame at `at`; in place where there is room."
     return (_put if _first(past).shape[2] == size else _grow)(past, block, at, size, cache)
+
+# %% ../nbs/16_generation.ipynb #1c7499e0
+def _room(tokens: int, N: int) -> int: return -(-tokens // (4 * N)) * 4 * N
+
+def _frames(served, tokens, lengths, n, before, window, on_frame, piece, rest):
+    "The new tokens, piece by piece, which are frames by default; a finished piece is shown when the next one is on its way."
+    N, total, drawn, story, told = served.config.tokens_per_image, 0, before + lengths, tokens, None
+    while total < n:
+        P, done = story.shape[1], 0
+        logits, past = prefill(served, shard(jnp.asarray(story), ROWS, None), shard(jnp.asarray(lengths), ROWS), rest["shared"], _room(P, N))
+        written, block = [], None
+        while total < n:
+            steps = min(piece, n - total)
+            if before + P + done + steps > served.config.context: break  # the window slides
+            if done: past = [_append(own, new, P + done - written[-1].shape[1], _room(P + done, N), served.cache) for own, new in zip(past, block)]
+            codes, logits, block = _frame(served, past=past, logits=logits, lengths=shard(jnp.asarray(lengths), ROWS), prompt=P, done=done,
+                                          drawn=shard(jnp.asarray(drawn + total), ROWS), steps=steps, **rest)
+            written.append(codes); total += steps; done += steps
+            if on_frame and told: on_frame(*told)
+            told = (total - 1) // N, codes
+            yield codes
+        if total < n:
+            story = np.concatenate([story, *map(np.asarray, written)], 1)[:, -window * N:]
+            lengths = np.full_like(lengths, story.shape[1])
+    if on_frame: on_frame(*told)
+
+# %% ../nbs/16_generation.ipynb #7f75d016
+def check_request(config: ModelConfig,
+                  lengths,   # (B,) tokens of the prompts
+                  n: int,    # to be added
+                  before: int = 0,  # tokens that all prompts share
+                  keys=None, # (B,), or None for one
+                  temperature: float = 1.0, top_k: int = 100, top_p: float = 1.0, window: int | None = None):
+    "Raises the `ValueError` of `generate` for what does not fit, before anything is loaded or computed."
+    longest, N = before + int(lengths.max()), config.tokens_per_image
+    if n < 1: raise ValueError(f"n must be at least 1, not {n}")
+    if not 0 < temperature < np.inf: raise ValueError(f"temperature must be above 0, not {temperature}; top_k=1 is greedy")
+    if not 1 <= top_k <= config.codebook_size: raise ValueError(f"top_k must be at least 1 and at most the {config.codebook_size} codes, not {top_k}")
+    if not 0 < top_p <= 1: raise ValueError(f"top_p must be above 0 and at most 1, not {top_p}")
+    if keys is not None and keys.shape != lengths.shape: raise ValueError(f"{len(lengths)} prompts need one key or {len(lengths)}, not {keys.shape}")
+    if longest > config.context: raise ValueError(f"a prompt of {longest} tokens exceeds the context of {config.context}")
+    if window is None:
+        if longest + n > config.context:
+            raise ValueError(f"a prompt of {longest} and {n} new tokens exceed the context of {config.context}; "
+                             "window=… goes on from the last frames")
+    elif not 1 <= window < config.context // N:
+        raise ValueError(f"a window is 1 to {config.context // N - 1} frames, one fewer than the context holds, not {window}")
+    elif before or len(set(lengths)) > 1 or lengths[0] % N:
+        raise ValueError("a window slides over prompts of one length, of whole frames, and without a shared beginning")
 
 # %% ../nbs/16_generation.ipynb #05c098b7
 def generate(model: Llama | Served,
@@ -330,27 +360,3 @@ def generate(model: Llama | Served,
     rest = dict(shared=shared and shared.caches, keys=shard(keys, ROWS), temperature=temperature, top_p=top_p, top_k=top_k)
     frames = list(_frames(served, tokens, lengths, n, before, window, on_frame, piece, rest))
     return jnp.concatenate(frames, 1)
-
-def _room(tokens: int, N: int) -> int: return -(-tokens // (4 * N)) * 4 * N
-
-def _frames(served, tokens, lengths, n, before, window, on_frame, piece, rest):
-    "The new tokens, piece by piece, which are frames by default; a finished piece is shown when the next one is on its way."
-    N, total, drawn, story, told = served.config.tokens_per_image, 0, before + lengths, tokens, None
-    while total < n:
-        P, done = story.shape[1], 0
-        logits, past = prefill(served, shard(jnp.asarray(story), ROWS, None), shard(jnp.asarray(lengths), ROWS), rest["shared"], _room(P, N))
-        written, block = [], None
-        while total < n:
-            steps = min(piece, n - total)
-            if before + P + done + steps > served.config.context: break  # the window slides
-            if done: past = [_append(own, new, P + done - written[-1].shape[1], _room(P + done, N), served.cache) for own, new in zip(past, block)]
-            codes, logits, block = _frame(served, past=past, logits=logits, lengths=shard(jnp.asarray(lengths), ROWS), prompt=P, done=done,
-                                          drawn=shard(jnp.asarray(drawn + total), ROWS), steps=steps, **rest)
-            written.append(codes); total += steps; done += steps
-            if on_frame and told: on_frame(*told)
-            told = (total - 1) // N, codes
-            yield codes
-        if total < n:
-            story = np.concatenate([story, *map(np.asarray, written)], 1)[:, -window * N:]
-            lengths = np.full_like(lengths, story.shape[1])
-    if on_frame: on_frame(*told)
