@@ -149,6 +149,7 @@ def _map(file, shape):
     if hasattr(mmap, "MADV_RANDOM"): m.madvise(mmap.MADV_RANDOM)
     return np.frombuffer(m, "<u2").reshape(shape)
 
+# %% ../nbs/12_corpus.ipynb #d58f48ec
 def _allow_open(files: int):
     "A map keeps its file open, and many systems let a process open 1024: ask for more. Linux also counts the maps."
     import resource
@@ -163,6 +164,11 @@ def _allow_open(files: int):
         raise ValueError(f"{files} shards, but a process may open {hard} files here: "
                          "raise the limit (ulimit -Hn), or tokenise into larger shards")
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+# %% ../nbs/12_corpus.ipynb #7579ce2b
+def _manifest(path):
+    try: return _read_json(f"{path}/manifest.json", "version", "length", "vocab_size", "tokenizer", "provenance", "sources")
+    except FileNotFoundError: raise FileNotFoundError(f"{path} holds no manifest.json: no corpus was finished here") from None
 
 # %% ../nbs/12_corpus.ipynb #d41467b2
 class Corpus:
@@ -275,6 +281,7 @@ class Corpus:
                             [int(inside[a]) * width * 2 for a in begins], [int(inside[b - 1] + 1) * width * 2 for b in ends])
         for a, b, part in zip(begins, ends, parts): out[order[a:b]] = np.frombuffer(part, "<u2").reshape(-1, width)[inside[a:b] - inside[a]]
 
+# %% ../nbs/12_corpus.ipynb #27f19277
 @dataclass(frozen=True, repr=False)
 class _Source:
     corpus: Corpus
@@ -290,10 +297,6 @@ class _Source:
         return self.corpus._read(np.arange(asked.start, asked.stop, asked.step), 1)
 
     def first(self, limit=None): return self[:limit] # -> the first `limit` records, or all
-
-def _manifest(path):
-    try: return _read_json(f"{path}/manifest.json", "version", "length", "vocab_size", "tokenizer", "provenance", "sources")
-    except FileNotFoundError: raise FileNotFoundError(f"{path} holds no manifest.json: no corpus was finished here") from None
 
 # %% ../nbs/12_corpus.ipynb #7cc5eb88
 def verify(path: str | Path) -> list[str]:

@@ -51,6 +51,24 @@ def as_uint8(image) -> np.ndarray: # (H, W, 3) or (H, W), uint8 or float in [0, 
         raise ValueError(f"a float image lies in [0, 1], and this one reaches from {low:.4g} to {high:.4g}: scale it, clip it, or pass uint8")
     return (image.clip(0, 1) * 255 + 0.5).astype(np.uint8)
 
+# %% ../nbs/21_figures.ipynb #8e8de877
+def _wrap(text: str, letters: int) -> str:
+    import textwrap
+    return "\n".join(textwrap.wrap(text.replace("$", r"\$"), max(letters, 20)))  # a dollar in the name of a file begins no formula
+
+def _figure(inches, **kwargs) -> Figure:
+    "A figure that pyplot has forgotten: a notebook shows it once, where it is the cell's value, and nothing piles up."
+    fig = plt.figure(figsize=inches, dpi=96, **kwargs)
+    plt.close(fig)
+    return fig
+
+def _canvas(width: float, height: float, scale: float):
+    "A figure of `width` x `height` units, `scale` dots each, and its one bare axes."
+    fig = _figure((width * scale / 96, height * scale / 96))
+    ax = fig.add_axes((0, 0, 1, 1))
+    ax.axis("off")
+    return fig, ax
+
 # %% ../nbs/21_figures.ipynb #6022055f
 def grid(rows,              # rows of images, each (H, W, 3) or (H, W), uint8 or float in [0, 1]; None leaves a gap
          framed=None,       # what is framed in red, for most figures what the model made: column indices, (row, column) pairs or a (rows, columns) mask
@@ -87,24 +105,6 @@ def grid(rows,              # rows of images, each (H, W, 3) or (H, W), uint8 or
     if caption: ax.text(gap, top + height + line / 4, wrapped, ha="left", va="top", fontsize=9, color="0.25")
     ax.set_xlim(0, left + width); ax.set_ylim(top + height + bottom, 0)
     return fig
-
-# %% ../nbs/21_figures.ipynb #8e8de877
-def _wrap(text: str, letters: int) -> str:
-    import textwrap
-    return "\n".join(textwrap.wrap(text.replace("$", r"\$"), max(letters, 20)))  # a dollar in the name of a file begins no formula
-
-def _figure(inches, **kwargs) -> Figure:
-    "A figure that pyplot has forgotten: a notebook shows it once, where it is the cell's value, and nothing piles up."
-    fig = plt.figure(figsize=inches, dpi=96, **kwargs)
-    plt.close(fig)
-    return fig
-
-def _canvas(width: float, height: float, scale: float):
-    "A figure of `width` x `height` units, `scale` dots each, and its one bare axes."
-    fig = _figure((width * scale / 96, height * scale / 96))
-    ax = fig.add_axes((0, 0, 1, 1))
-    ax.axis("off")
-    return fig, ax
 
 # %% ../nbs/21_figures.ipynb #17b6b5ed
 def to_array(fig: Figure) -> np.ndarray: # -> (H, W, 3) uint8
