@@ -217,6 +217,7 @@ class Measure:
     score: Callable   # (name -> iterator over the shards' arrays, names) -> (the row's score, what stands beside it)
     distance: bool = False  # whether it also looks at what is shown through the tokenizer, and at other pictures
 
+# %% ../nbs/20_evaluate.ipynb #0cfbfe3a
 def mean_score(metric: str, values: np.ndarray, protocol: str, oracle: float | None = None) -> Score:
     """The mean over samples, with the interval that its standard error gives (95 %). What is not finite does not count:
     a picture without the class, or the PSNR of equal ones."""
@@ -257,6 +258,7 @@ def distance_measure(metric: str,         # FID or FVD
     name = "-".join(x.replace(" ", "") for x in (network.name, str(network.layer), network.resize, kind, network.digest[:12]) if x)
     return Measure(name, keep, score, distance=True)
 
+# %% ../nbs/20_evaluate.ipynb #3784d2a3
 def video_is_measure(network: Callable, kind: str, samples: int = 0) -> Measure:
     "The Inception Score of videos; the truth's own stands in the note, for it has no floor."
     def keep(pictures, classes): return {who: network.logits(network(pictures[who])) for who in ("truth", "oracle", "model") if who in pictures}
@@ -340,6 +342,7 @@ def edge_measure(reach: float # pixels: the Berkeley benchmark allows 0.75 % of 
         return row, _handed_back("edge F-measure", lambda who: Score("", values[who], n, protocol), names)
     return Measure(f"edges-matched-{reach:g}", keep, score)
 
+# %% ../nbs/20_evaluate.ipynb #2a4c2d00
 def psnr_measure() -> Measure:
     "Mean PSNR of the pictures, in dB, of each who answers."
     def keep(pictures, classes):
@@ -548,6 +551,7 @@ def _check_samples(p: Protocol, queries):
     raise ValueError(f"{p.name} has {p.samples} samples, but {queries.name} has {len(queries)} here{gone}: "
                      f"a score of fewer is another score; ask for it with samples={len(queries)}")
 
+# %% ../nbs/20_evaluate.ipynb #d224457c
 def _take_folder(folder: Path, p: Protocol, queries, training, model, tokenizer, batch_size: int) -> np.ndarray | None:
     "Claim a folder for a run, and the pair that stands before its queries; None where frames are asked for."
     first, file = fingerprint(queries), folder / "pair.safetensors"  # what the data lack is said before the folder is taken
@@ -558,6 +562,7 @@ def _take_folder(folder: Path, p: Protocol, queries, training, model, tokenizer,
                         tokenizer=tokenizer_hash(tokenizer), model=model_digest(model) if model is not None else None, batch_size=batch_size))
     return None if p.shown_frames else kept_pair(p, training, file)  # only now, so that no other run's folder gets one
 
+# %% ../nbs/20_evaluate.ipynb #81155d4e
 def _names(file) -> set[str]:
     with open_safetensors(file) as f: return set(f.keys())
 

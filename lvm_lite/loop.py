@@ -59,6 +59,7 @@ def readable(checkpointer, step: int):
         raise ValueError(f"{checkpointer.directory}/{step} cannot be read ({type(e).__name__}: {first_line(e)[:200]}): "
                          "if it is damaged, remove that folder to go on from " + (f"step {before[-1]}" if before else "the beginning")) from e
 
+# %% ../nbs/08_loop.ipynb #6f16cf17
 def _restore(checkpointer, state, config):
     "The state of the latest checkpoint, laid out like `state`; raises `ValueError` where configuration or shapes differ, or the files are damaged."
     step = checkpointer.latest.step
@@ -100,6 +101,7 @@ def read_log(directory: str | Path) -> list[dict]:
         except json.JSONDecodeError: break
     return lines
 
+# %% ../nbs/08_loop.ipynb #461a1d83
 class _Log:
     "The lines so far, kept in a directory by the first process."
     def __init__(self, directory: Path | None, step: int, tensorboard: bool):

@@ -91,6 +91,7 @@ def open_artist(settings: Profile,
                   f"Sample world, {settings.image_size} px: not the paper's data." if settings.tokenizer == "sample" else f"{settings.image_size} px.",
                   dict(model=directory, tokenizer=tokenizer_hash(tokenizer)))
 
+# %% ../nbs/22_paper.ipynb #0e4d656c
 def training_time(settings: Profile, stage: str) -> str:
     "How to get a stage's model and how long it takes, from the committed budgets."
     cases = json.loads((checkout() / "figures" / "budgets.json").read_text())["numbers"]["cases"]
@@ -120,6 +121,7 @@ def opened(settings: Profile,
 
 def _drawn(data, data_set, annotation): return Path(data) / f"{data_set}-{annotation}"  # where an annotator's drawings lie
 
+# %% ../nbs/22_paper.ipynb #d7725ba1
 def ask(opened: tuple, count: int, pairs: int = 3, seed: int = 0) -> list:
     "Prompts of `pairs` pairs from training and a query from what was held out; each has its own pairs."
     task, training, heldout = opened
@@ -132,6 +134,7 @@ def query_seeds(heldout, count: int, seed: int = 0) -> list[tuple]:
     if len(heldout) < count: raise ValueError(f"{heldout.name} has {len(heldout)} items, and {count} queries were asked for")
     return [(seed, int(n)) for n in generator("queries", seed).permutation(len(heldout))[:count]]
 
+# %% ../nbs/22_paper.ipynb #60a251f7
 def ask_video(opened: tuple, count: int, given: int | None = None, frames: int = 16, seed: int = 0) -> list:
     "Beginnings of clips that were held out."
     task, _, heldout = opened

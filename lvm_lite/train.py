@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CLIP', 'OPTIMIZERS', 'MEMORY', 'PEAK', 'ROOM', 'PART', 'SCORED', 'BEFORE', 'schedule', 'decayed', 'optimizer',
            'device_memory', 'step_memory', 'choose_compute', 'train_step', 'train_state', 'check_mesh', 'on_mesh',
-           'cuts', 'flops_per_token', 'train', 'run_config', 'source_task', 'answer_images', 'baselines',
+           'cuts', 'flops_per_token', 'run_config', 'train', 'source_task', 'answer_images', 'baselines',
            'heldout_losses', 'draw_samples', 'longer', 'stage_corpora', 'run_stage', 'default_mesh', 'topology_devices',
            'Budget', 'budget']
 
@@ -150,6 +150,7 @@ def check_mesh(mesh, config: ModelConfig, stage: Stage, accumulation: int = 1):
     require_divisible(mesh, "the model's width,", config.hidden_dim, "fsdp")
     require_divisible(mesh, "the sequence length", stage.context(config.tokens_per_image), "seq", "tensor", times=2 if mesh.shape["seq"] > 1 else 1)
 
+# %% ../nbs/18_train.ipynb #9d47810a
 def on_mesh(model: Llama) -> Llama:
     "The model laid over the mesh that is set, if one is."
     mesh = jax.sharding.get_mesh()
@@ -186,12 +187,31 @@ def _plan(config, stage, shape, accumulation, compute, device, memory, keep=None
         if needed < ROOM * memory: break
     return parts, chosen, needed
 
+# %% ../nbs/18_train.ipynb #54a656e2
 def flops_per_token(config: ModelConfig, length: int) -> float:
     """FLOPs of a training step, a token: 6 a weight of a product, and causal attention counted once, 6 L D T.
     What is computed again on the way back does not count."""
     block = sum(prod(shape) for shape, _ in block_weights(config).values())
     return 6 * (config.layers * block + config.vocab_size * config.hidden_dim + config.layers * config.hidden_dim * length)
 
+# %% ../nbs/18_train.ipynb #3340461c
+def run_config(config: ModelConfig, stage: Stage, seed: int, corpus: Corpus, start: str | None = None) -> dict:
+    "What a run is, as its checkpoints and the model that it leaves say."
+    return dict(model=asdict(config), stage=asdict(stage), seed=seed, start=start,
+                corpus=corpus.manifest["provenance"] or _shards_hash(corpus), tokenizer=corpus.manifest["tokenizer"],
+                mixture={source.name: [len(source), weight] for source, weight in zip(corpus.sources, corpus.weights)})
+
+def _shards_hash(corpus) -> str:
+    "What a corpus is that does not say where it comes from."
+    return sha256("".join(shard["sha256"] for shards in corpus.manifest["sources"].values() for shard in shards).encode()).hexdigest()[:12]
+
+def _sentences(corpus, stage, length, seed, step):
+    "The pieces of the corpus that a step's batch was made of, as text."
+    source, piece = corpus.where(step, stage.batch_size, length, seed)
+    of = lambda s: f"{corpus.sources[s].name}: " + ", ".join(map(str, np.sort(piece[source == s])))
+    return "; ".join(of(s) for s in np.unique(source)) + f" (pieces of {length} tokens, numbered within their source)"
+
+# %% ../nbs/18_train.ipynb #e78cb7eb
 def train(model: Llama,                # fresh, or from the stage before; it is used up
           corpus: Corpus,
           stage: Stage,
@@ -230,22 +250,6 @@ def train(model: Llama,                # fresh, or from the stage before; it is 
                      config=run_config(config, stage, seed, corpus, start),
                      describe=stage.name, per_step=per_step, about_batch=lambda step: _sentences(corpus, stage, length, seed, step), **loop)
     return state["model"], log
-
-def run_config(config: ModelConfig, stage: Stage, seed: int, corpus: Corpus, start: str | None = None) -> dict:
-    "What a run is, as its checkpoints and the model that it leaves say."
-    return dict(model=asdict(config), stage=asdict(stage), seed=seed, start=start,
-                corpus=corpus.manifest["provenance"] or _shards_hash(corpus), tokenizer=corpus.manifest["tokenizer"],
-                mixture={source.name: [len(source), weight] for source, weight in zip(corpus.sources, corpus.weights)})
-
-def _shards_hash(corpus) -> str:
-    "What a corpus is that does not say where it comes from."
-    return sha256("".join(shard["sha256"] for shards in corpus.manifest["sources"].values() for shard in shards).encode()).hexdigest()[:12]
-
-def _sentences(corpus, stage, length, seed, step):
-    "The pieces of the corpus that a step's batch was made of, as text."
-    source, piece = corpus.where(step, stage.batch_size, length, seed)
-    of = lambda s: f"{corpus.sources[s].name}: " + ", ".join(map(str, np.sort(piece[source == s])))
-    return "; ".join(of(s) for s in np.unique(source)) + f" (pieces of {length} tokens, numbered within their source)"
 
 # %% ../nbs/18_train.ipynb #31c3cd9c
 def source_task(source: str) -> Task:
@@ -321,6 +325,7 @@ def draw_samples(model: Llama, tokenizer, heldout: Corpus, path: str | Path, see
     sheet = [np.concatenate(np.asarray(tokenizer.decode(codes)), 1) for codes in sheet]
     with atomic_write(path) as p: Image.fromarray(np.rint(np.concatenate(sheet) * 255).astype(np.uint8)).save(p)
 
+# %% ../nbs/18_train.ipynb #2cc8b62c
 def longer(model: Llama, context: int) -> Llama:
     "The model, said to be for sequences of at least `context` tokens; rotary positions go on as they are."
     model.config = model.blocks.config = replace(model.config, context=max(context, model.config.context))
@@ -341,6 +346,7 @@ def stage_corpora(folder: str | Path, stage: Stage, tokenizer: str | None = None
         return Corpus(path, {s: w / (of_rows + sum(others.values())) for s, w in weights.items()}, tokenizer)
     return opened("corpus"), opened("heldout")
 
+# %% ../nbs/18_train.ipynb #422ef5bf
 def run_stage(profile: str, stage: str,
               start: str | Path | None = None, # a stage or a Hugging Face directory; by default the stage before
               root: str | Path = "runs",       # of corpora and results
@@ -393,6 +399,7 @@ def default_mesh(config: ModelConfig, stage: Stage, devices: int) -> dict:
     fsdp = np.gcd(np.gcd(int(rows), 32), config.hidden_dim)
     return dict(data=int(rows // fsdp), fsdp=int(fsdp), tensor=1, seq=int(devices // rows))
 
+# %% ../nbs/18_train.ipynb #16a8da9e
 def topology_devices(topology: str) -> list:
     """The devices of `v3:16x8` (a TPU that need not be here), of `cpu:8`, `gpu` or `tpu` (which are).
     Raises `ValueError` for devices or topologies that there are not."""
