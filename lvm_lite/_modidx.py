@@ -232,6 +232,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'lvm_lite.features._from_linen': ('features.html#_from_linen', 'lvm_lite/features.py'),
                                    'lvm_lite.features._from_torch': ('features.html#_from_torch', 'lvm_lite/features.py'),
                                    'lvm_lite.features._from_torchscript': ('features.html#_from_torchscript', 'lvm_lite/features.py'),
+                                   'lvm_lite.features._is_script': ('features.html#_is_script', 'lvm_lite/features.py'),
                                    'lvm_lite.features._join': ('features.html#_join', 'lvm_lite/features.py'),
                                    'lvm_lite.features._last': ('features.html#_last', 'lvm_lite/features.py'),
                                    'lvm_lite.features._lines': ('features.html#_lines', 'lvm_lite/features.py'),

