@@ -136,6 +136,11 @@ def test_notebook_is_fit_to_read(path):
     assert re.match(r"# .+\n+> .+", "".join(cells[0]["source"])), "the first cell is a title and a `> ` line saying what the reader can do after it"
     assert len(cells) <= 80, f"{len(cells)} cells; split the notebook"
     assert not any(o["output_type"] == "error" for c in cells for o in c.get("outputs", [])), "an output is an error"
+    untold = 0  # cells of exported functions since the last that shows or tests
+    for source in ("".join(c["source"]) for c in cells if c["cell_type"] == "code"):
+        exported = source.startswith("#|")
+        untold = untold + bool(re.search(r"^(def|class) ", source, re.M)) if exported else 0
+        assert untold <= 2, f"{untold} cells define, and none shows what they do, up to: {source[:80]}"
 
 
 @pytest.mark.parametrize("path", sorted((root / "nbs/paper").glob("*.ipynb")), ids=lambda p: p.stem)
