@@ -162,6 +162,7 @@ def check_palette(colours: np.ndarray, # (K, 3) uint8
                          "; for ADE20K that is Painter's, 'ade20k'" * ("ade20k" in name))
     return colours
 
+# %% ../nbs/19_metrics.ipynb #61bb8469
 def decode_mask(image: np.ndarray,   # (H, W, 3) uint8, or float in [0, 1]
                 colours: np.ndarray, # (K, 3) uint8
                 size: tuple | None = None, # (height, width) of the truth; the picture's by default
@@ -185,6 +186,7 @@ def psnr(a: np.ndarray, # images, uint8 in 0…255 or float in [0, 1]
     mse = np.mean((a - b) ** 2)
     return float(-10 * np.log10(mse)) if mse else float("inf")
 
+# %% ../nbs/19_metrics.ipynb #679c3ac4
 def thinned(lines: np.ndarray # (H, W), of what is above 0
            ) -> np.ndarray:   # (H, W) bool
     "Lines of one pixel, of the same connected pieces: what the rule of Zhang and Suen (1984) leaves."
@@ -199,6 +201,7 @@ def thinned(lines: np.ndarray # (H, W), of what is above 0
             x = x * (1 - (around >= 2) * (around <= 6) * (begins == 1) * rim)
         if (x == before).all(): return x[1:-1, 1:-1] > 0
 
+# %% ../nbs/19_metrics.ipynb #2d4e3b22
 def edge_counts(truth: np.ndarray,   # edges, white on black, (H, W, 3), uint8 or float in [0, 1]
                 answer: np.ndarray,  # the same shape
                 reach: float = 1.0,  # pixels that an edge may lie aside
@@ -399,9 +402,6 @@ def precision_recall(real: np.ndarray, fake: np.ndarray, # (N, d) features each
     return Score("precision", covered(fake, real), len(fake), protocol), Score("recall", covered(real, fake), len(fake), protocol)
 
 # %% ../nbs/19_metrics.ipynb #6e919ffc
-# name -> samples a repeat (0: all), repeats, splits of each
-VIDEO_IS = {"all": (0, 1, 1), "tgan2": (2048, 10, 1), "magvit": (10_000, 4, 1), "stylegan-v": (2048, 1, 10)}
-
 def inception_score(logits: np.ndarray,       # (N, classes), in the order of the samples
                     protocol: str = "",       # of the features
                     splits: int = 10,
@@ -426,6 +426,10 @@ def inception_score(logits: np.ndarray,       # (N, classes), in the order of th
     return Score("IS", float(np.mean(scores)), len(x),
                  "; ".join(s for s in (protocol, f"{repeats} x {len(x) // repeats} samples in {splits} split{'s' * (splits > 1)}") if s),
                  oracle=oracle, note=note)
+
+# %% ../nbs/19_metrics.ipynb #591bf57e
+# name -> samples a repeat (0: all), repeats, splits of each
+VIDEO_IS = {"all": (0, 1, 1), "tgan2": (2048, 10, 1), "magvit": (10_000, 4, 1), "stylegan-v": (2048, 1, 10)}
 
 def video_is_parts(kind: str,     # of `VIDEO_IS`
                    samples: int,  # that there are

@@ -204,6 +204,7 @@ def _chunks(hidden, targets, chunk):
     return (jnp.pad(hidden, ((0, -len(hidden) % n), (0, 0))).reshape(-1, n, hidden.shape[1]),
             jnp.pad(targets, (0, -len(targets) % n), constant_values=-1).reshape(-1, n))
 
+# %% ../nbs/15_model.ipynb #92bfc935
 @partial(jax.custom_vjp, nondiff_argnums=(3,))
 def _loss_sum(hidden, head, targets, chunk: int):
     "Summed loss of hidden (n, D) through the head (D, V), nats, where targets (n,) are not -1; the logits of `chunk` tokens exist at one time."
@@ -255,6 +256,7 @@ def mean_loss(model: Llama,
 
     return local(device, (ROWS, ("seq", "tensor")))(model, *_arranged(tokens), _arranged(following)[0]).sum() / (B * (T - 1))
 
+# %% ../nbs/15_model.ipynb #d1b1c39c
 def token_losses(model: Llama,
                  tokens,             # (B, T) int
                  compute: Compute = Compute(),

@@ -172,12 +172,14 @@ def _looks(images) -> np.ndarray: # (n, H, W, 3) uint8, or float in [0, 1] -> (n
     return np.stack([share(colour < 0.08), share(high < 0.1), share((high > 0.9) & ((low < 0.1) | (low > 0.9))),
                      colour.mean((1, 2)), bright.std((1, 2)), np.median(bright, (1, 2)), sum(steps)], 1)
 
+# %% ../nbs/22_paper.ipynb #54ce26bd
 def coloured_masks(mask_of, count: int, seed: int = 0) -> list[tuple]:
     """The first `count` of the seeds `(seed, i)` whose mask, `mask_of` that seed, (H, W, 3), has a class of colour:
     one of grey and white alone could be taken for depth."""
     coloured = lambda mask: (np.ptp(mask, -1) > 0).any()
     return list(itertools.islice((at for at in zip(itertools.repeat(seed), itertools.count()) if coloured(mask_of(at))), count))
 
+# %% ../nbs/22_paper.ipynb #5fa4d6cd
 class AnswerKinds:
     """Tells masks, depth, edges and pictures apart: the kind whose true answers, taken to be normal, make an answer likeliest.
     Answers of the sample world, through the tokenizer."""

@@ -81,6 +81,7 @@ def read_upload(name: str, content: bytes) -> np.ndarray:
     try: return read_image(content, upright=True)
     except ValueError as e: raise ValueError(f"{name}: {e}") from None
 
+# %% ../nbs/23_playground.ipynb #85add2d0
 def ask_pictures(pictures: list,          # (H, W, 3) uint8, or float in [0, 1], each: picture, answer, picture, answer, …, query
                  size: int,               # pixels a side
                  fit: str = "crop",       # one of `readers.FITS`
@@ -359,6 +360,7 @@ def loss_curve(log: list[dict]) -> bytes: # -> PNG
     curves(lines).savefig(out, format="png")
     return out.getvalue()
 
+# %% ../nbs/23_playground.ipynb #2472d92e
 class watch:
     "Show the training that writes into `directory` while the block runs."
     def __init__(self, directory: str | Path,    # of `loop.fit`, or `root/profile/stage` of `run_stage`

@@ -127,6 +127,7 @@ def need(package: str):
     "Raises a `ValueError` with the remedy if a package that only some data need is not installed."
     if find_spec(package) is None: raise ValueError(f"this needs the package {package}: pip install 'lvm-lite[data]'")
 
+# %% ../nbs/05_readers.ipynb #445c8762
 def read_video(file,                 # a path, bytes or a binary file
                take: Take = Take(),
                start: float = 0.0,   # seconds
@@ -195,10 +196,12 @@ class Listing:
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 VIDEOS = (".mp4", ".webm", ".avi", ".mkv", ".mov", ".gif")
 
+# %% ../nbs/05_readers.ipynb #4dabcdfa
 def natural(name: str) -> list:
     "A key by which names are sorted as they are counted: 9.png before 10.png."
     return [int(part) if k % 2 else part for k, part in enumerate(re.split(r"(\d+)", name))]
 
+# %% ../nbs/05_readers.ipynb #2202be9c
 def _files(root: Path, kinds: tuple) -> list[str]:
     """Paths of all files below `root` with a suffix of `kinds`, relative to it, sorted; hidden ones left out. A folder that links lead to twice is read once:
     they may go in a circle."""
@@ -210,6 +213,19 @@ def _files(root: Path, kinds: tuple) -> list[str]:
         inner[:] = sorted(d for d in inner if not d.startswith("."))
         found += [os.path.relpath(os.path.join(folder, f), root) for f in files if f.lower().endswith(kinds) and not f.startswith(".")]
     return sorted(found)
+
+# %% ../nbs/05_readers.ipynb #842510be
+def _read_depth(file):
+    "Nearness from an 8 or 16 bit picture, the brightest the nearest; of three channels all must be the same grey."
+    image = _open(file)
+    if image.mode in ("RGB", "RGBA"):
+        colours = np.asarray(image.convert("RGB"))
+        if (colours != colours[..., :1]).any(): raise ValueError("a depth map is grey, and this picture has colours")
+        return colours[..., 0].astype(np.float32) / 255
+    numbers = read_numbers(file)
+    return numbers.astype(np.float32) / (255 if numbers.dtype == np.uint8 else 65535)
+
+ANNOTATION_READERS = {"classes": read_numbers, "instances": read_numbers, "depth": _read_depth, "pair": read_image}
 
 # %% ../nbs/05_readers.ipynb #00a99537
 def pictures(root: Path, split: str, want: set, take: Take,
@@ -251,18 +267,6 @@ def read_picture(root, want, take, beside, mates, numbers, palette, name, object
     if "instances" in found: found["instances"] = renumber(found["instances"])
     return take(Scene(image, **found, name=name, palette=palette))
 
-def _read_depth(file):
-    "Nearness from an 8 or 16 bit picture, the brightest the nearest; of three channels all must be the same grey."
-    image = _open(file)
-    if image.mode in ("RGB", "RGBA"):
-        colours = np.asarray(image.convert("RGB"))
-        if (colours != colours[..., :1]).any(): raise ValueError("a depth map is grey, and this picture has colours")
-        return colours[..., 0].astype(np.float32) / 255
-    numbers = read_numbers(file)
-    return numbers.astype(np.float32) / (255 if numbers.dtype == np.uint8 else 65535)
-
-ANNOTATION_READERS = {"classes": read_numbers, "instances": read_numbers, "depth": _read_depth, "pair": read_image}
-
 # %% ../nbs/05_readers.ipynb #f11aa578
 def list_path(root: Path, file: str) -> Path:
     "A list's path; where it is missing, a `FileNotFoundError` that names it."
@@ -293,6 +297,7 @@ def list_rows(root: Path, file: str,
     except csv.Error as e: raise ValueError(f"{path}, line {rows.line_num}: no row of a table ({e})") from None
     return found
 
+# %% ../nbs/05_readers.ipynb #6a59ccbc
 def column(root: Path, split: str,
            file: str,              # with {split}
            delimiter: str = ",",
@@ -303,10 +308,12 @@ def column(root: Path, split: str,
     rows = list_rows(root, file.format(split=split), {name: str} | ({} if second is None else {second: float}), delimiter)
     return list(dict.fromkeys(row[0] if second is None else f"{row[0]}@{row[1]:g}" for row in rows))
 
+# %% ../nbs/05_readers.ipynb #212e865c
 def keys(root: Path, split: str, file: str, name: str = "id") -> list[str]:
     "Names from a JSON list of objects. Raises as `list_path` and `files.read_json` do."
     return [str(row[name]) for row in read_json(list_path(root, file.format(split=split)), name, kind=list)]
 
+# %% ../nbs/05_readers.ipynb #7abc4ffc
 def videos(root: Path, split: str, want: set, take: Take,
            names: Callable | None = None, # (root, split) -> names; every video of the folder by default
            folder: str = "") -> Listing:

@@ -176,6 +176,7 @@ def _hmdb(root, split):
     if not found: raise FileNotFoundError(f"{root}: no testTrainMulti_7030_splits/*_test_split1.txt")
     return found
 
+# %% ../nbs/06_sources.ipynb #3a679330
 def _kinetics(root, split):
     "One line a segment; the files are named after the video and the segment's seconds."
     return [f"{name}_{int(start):06}_{int(end):06}"
@@ -187,8 +188,10 @@ def _multisports(root, split):
     if not file.exists(): raise FileNotFoundError(f"{file}: the data set's list is missing")
     return list(has_keys(read_pickle(file), file, f"{split}_videos")[f"{split}_videos"][0])
 
+# %% ../nbs/06_sources.ipynb #a57f1795
 def _ego4d(root, split, every=30.0):
-    "A clip starts every half minute of each video (our choice: the set has no clips of its own); a video of any benchmark's other split is left out."
+    """A clip starts every half minute of each video (our choice: the set has no clips of its own); a video without a split
+    is for training, one of two splits is left out."""
     def of(v): return {str(v[k]) for k in v if k.startswith("split_")} & {"train", "val", "test"} or {"train"}
     table = rows_have_keys(read_json(file := list_path(root, "ego4d.json"), "videos")["videos"], f"{file}: videos", "video_uid", "duration_sec")
     return [f"{v['video_uid']}@{t:g}" for v in table if of(v) == {split} for t in np.arange(0, max(v["duration_sec"] - every, 1), every)]
@@ -197,6 +200,7 @@ def _vipseg_list(root, split): return list_text(root, f"{split}.txt").split()
 
 def _davis_list(root, split): return list_text(root, f"ImageSets/2017/{split}.txt").split()
 
+# %% ../nbs/06_sources.ipynb #f7ad7a74
 def _pix2pix(root, split, want, take):
     "Each prompt has a folder; seed_0.jpg is the picture, seed_1.jpg the edited one. seeds.json lists what the authors kept."
     kept = _pairs(read_json(file := list_path(root, "seeds.json"), kind=None), file)
@@ -223,6 +227,7 @@ class DataSet:
     palette: str = "sample"
     columns: tuple = ()       # of its form on the Hub: (field, column)
 
+# %% ../nbs/06_sources.ipynb #e0cc53b7
 _VIDEO = dict(unit="video")
 _TEST = dict(splits=(("train", "train"), ("test", "test")))
 _TEST_LIST = dict(splits=(("train", "train"), ("validation", "test")))

@@ -242,14 +242,15 @@ def _call(f, mesh, model, x):
     if mesh is not None: f = jax.shard_map(f, mesh=mesh, in_specs=(P(), P(mesh.axis_names)), out_specs=P(mesh.axis_names), check_vma=False)
     return f(model, x)
 
-def _in_batches(f, model, x, largest, mesh):
+def _in_batches(f, model, x, batch, mesh):
     "`f(model, rows)` over the rows of NumPy array `x` in padded batches, each split over all devices of `mesh` if there is one."
+    if batch < 1: raise ValueError(f"batch must be at least 1, not {batch}")
     devices, put = 1, lambda part: part
     if mesh is not None:
         devices, model = mesh.size, jax.device_put(model, NamedSharding(mesh, P()))
         put = lambda part: jax.device_put(part, NamedSharding(mesh, P(mesh.axis_names)))
     out, waiting = [], None
-    for rows, size in _batches(len(x), largest * devices, devices):
+    for rows, size in _batches(len(x), batch * devices, devices):
         n = rows.stop - rows.start
         part = np.concatenate([x[rows], np.zeros((size - n, *x.shape[1:]), x.dtype)]) if size > n else x[rows]
         y = _call(f, mesh, model, put(part))
@@ -290,15 +291,14 @@ class VQGAN(nnx.Module):
                batch: int = None, # pictures at once on a device; default by their size
                mesh=None,         # a `jax.sharding.Mesh` over whose devices the batch is split
               ) -> np.ndarray:    # (B, N) int32, row by row
-        "Pictures to codes. Raises `ValueError` for another size, dtype or range."
+        "Pictures to codes. Raises `ValueError` for another size, dtype or range, or a batch of none."
         images = check_images(images, self.config.resolution)
-        if batch is not None and batch < 1: raise ValueError(f"batch must be at least 1, not {batch}")
-        parts = _in_batches(_encode, self, images, batch or self._batch, mesh)
+        parts = _in_batches(_encode, self, images, self._batch if batch is None else batch, mesh)
         return np.concatenate(parts) if parts else np.zeros((0, self.config.tokens_per_image), np.int32)
 
     def decode(self, codes,       # (B, N) integers below `codebook_size`
                batch: int = None, mesh=None) -> np.ndarray: # (B, H, W, 3) float32 in [0, 1]
-        "Codes to pictures. Raises `ValueError` for another number of codes a picture, another dtype, or ids outside the codebook."
+        "Codes to pictures. Raises `ValueError` for another number of codes a picture, another dtype, ids outside the codebook, or a batch of none."
         c, codes = self.config, np.asarray(codes)
         if codes.ndim != 2 or codes.shape[1] != c.tokens_per_image:
             raise ValueError(f"codes of shape {codes.shape}: (batch, {c.tokens_per_image}) is wanted, {c.grid} x {c.grid} a picture")
@@ -306,7 +306,7 @@ class VQGAN(nnx.Module):
         if codes.size and (codes.min() < 0 or codes.max() >= c.codebook_size):
             raise ValueError(f"codes reach from {codes.min()} to {codes.max()}, outside the codebook of {c.codebook_size}: "
                              "ids above are a language model's special tokens")
-        parts = _in_batches(_decode, self, codes.astype(np.int32), batch or self._batch, mesh)
+        parts = _in_batches(_decode, self, codes.astype(np.int32), self._batch if batch is None else batch, mesh)
         return np.concatenate(parts) if parts else np.zeros((0, c.resolution, c.resolution, 3), np.float32)
 
     @property
@@ -479,6 +479,7 @@ def tokenizer_hash(tokenizer: VQGAN) -> str:
     for name, a in state_dict(tokenizer).items(): h.update(name.encode() + a.tobytes())
     return h.hexdigest()
 
+# %% ../nbs/10_tokenizer.ipynb #e0c22c23
 def check_config(config: ModelConfig, tokenizer: VQGAN, who: str = "the model"):
     "Raises a `ValueError` if a Llama and a tokenizer do not share codebook and tokens an image."
     ours, theirs = ((c.codebook_size, c.tokens_per_image) for c in (config, tokenizer.config))

@@ -132,7 +132,9 @@ def test_imports_go_to_lower_numbers():
 @pytest.mark.parametrize("path", notebooks, ids=lambda p: str(p.relative_to(root / "nbs")))
 def test_notebook_is_fit_to_read(path):
     assert path.stat().st_size < 600_000, f"{path.name} has {path.stat().st_size} bytes; make its outputs smaller"
-    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    cells = notebook["cells"]
+    assert "widgets" not in notebook["metadata"] or path.parent.name == "guides", "execution left the state of its widgets; remove it from the metadata"
     assert re.match(r"# .+\n+> .+", "".join(cells[0]["source"])), "the first cell is a title and a `> ` line saying what the reader can do after it"
     assert len(cells) <= 80, f"{len(cells)} cells; split the notebook"
     assert not any(o["output_type"] == "error" for c in cells for o in c.get("outputs", [])), "an output is an error"
