@@ -26,7 +26,7 @@ from .generation import Served, generate, serve
 from .loop import read_log
 from .metrics import ConfusionMatrix, decode_mask, mask_iou, psnr
 from .readers import fit_scene, natural, read_image
-from .sentences import IMAGES, is_frames, prompt, video_prompt
+from .sentences import IMAGES, check_pairs, is_frames, prompt, video_prompt
 from .tasks import PALETTE, TASKS, as_task, world_level
 from .world import Scene, World
 
@@ -59,7 +59,7 @@ def ask_task(task: str,
     task, world = as_task(task), _world("heldout", size, level)
     if task.unit == "video": asked = video_prompt(world, example, given if is_frames(task) else None, task=task)
     else:
-        if pairs not in range(1, IMAGES // 2): raise ValueError(f"a prompt has 1 to {IMAGES // 2 - 1} pairs, not {pairs}")
+        check_pairs(pairs)
         asked = prompt(task, world, example, IMAGES // 2 - 1, (_world("train", size, level), example))
         asked = replace(asked, images=np.concatenate([asked.images[:2 * pairs], asked.images[-1:]]))  # more pairs are asked the same query
     truth = asked.answer if asked.answer.ndim == 4 else asked.answer[None]
