@@ -21,7 +21,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from .checkpoints import check_pair
 from .figures import RED, as_uint8, curves
-from .files import atomic_write
+from .files import atomic_write, first_line
 from .generation import Served, generate, serve
 from .loop import read_log
 from .metrics import ConfusionMatrix, decode_mask, mask_iou, psnr
@@ -256,7 +256,8 @@ class Playground:
             said = ", ".join([*(f"{name} {value:.3g}" for name, value in self.score.items()),
                               f"{len(self.codes)} tokens in {time.perf_counter() - begun:.1f} s"])
         except _Stopped: said = f"stopped after {self._progress()}"
-        except Exception as e: said = (f"{e}" if isinstance(e, ValueError) else f"{type(e).__name__}: {e}").splitlines()[0]  # of a thread nobody would see it
+        except ValueError as e: said = first_line(e)
+        except Exception as e: said = f"{type(e).__name__}: {first_line(e)}"  # of a thread nobody would see it
         self.running = False
         self._say(said)
 
