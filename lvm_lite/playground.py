@@ -9,7 +9,7 @@ __all__ = ['MOST_BYTES', 'MOST_PIXELS', 'TOP_K', 'Asked', 'check_count', 'ask_ta
 
 # %% ../nbs/23_playground.ipynb #c1b3c9b3
 import hashlib, io, json, os, re, textwrap, threading, time, warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache, wraps
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,7 +26,7 @@ from .generation import Served, generate, serve
 from .loop import read_log
 from .metrics import ConfusionMatrix, decode_mask, mask_iou, psnr
 from .readers import fit_scene, natural, read_image
-from .sentences import IMAGES, check_pairs, is_frames, prompt, video_prompt
+from .sentences import IMAGES, is_frames, prompt, video_prompt
 from .tasks import PALETTE, TASKS, as_task, world_level
 from .world import Scene, World
 
@@ -58,10 +58,7 @@ def ask_task(task: str,
     "A task asked on the sample world. Raises a `ValueError` for an unknown task or level, and for a task that the level has no annotation for."
     task, world = as_task(task), _world("heldout", size, level)
     if task.unit == "video": asked = video_prompt(world, example, given if is_frames(task) else None, task=task)
-    else:
-        check_pairs(pairs)
-        asked = prompt(task, world, example, IMAGES // 2 - 1, (_world("train", size, level), example))
-        asked = replace(asked, images=np.concatenate([asked.images[:2 * pairs], asked.images[-1:]]))  # more pairs are asked the same query
+    else: asked = prompt(task, world, example, pairs, (_world("train", size, level), example))
     truth = asked.answer if asked.answer.ndim == 4 else asked.answer[None]
     return Asked(asked.images, f"{task.name}, of the sample world", len(truth), 0 if task.unit == "video" else pairs, truth,
                  PALETTE[:len(world.classes)] if task.output == "segmentation" else None)

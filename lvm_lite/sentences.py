@@ -136,15 +136,17 @@ def prompt(task: str | Task,
            pairs: int = 1,            # 1 for metrics, 3 for figures, up to 7
            examples: tuple | None = None, # source and seed of the pairs; by default the query's
           ) -> Prompt:
-    """A prompt of `2 * pairs + 1` images. Without `examples` it is the beginning of `sentence(task, source, seed)`. With them, the query of a finite
-    source is its item n, in the source's own order, so that n = 0 … len(source) - 1 ask each item once.
+    """A prompt of `2 * pairs + 1` images. Without `examples` it is the beginning of `sentence(task, source, seed)`. With them, each number of pairs
+    asks the same query: of a world pair 1 of the seed's sentence, of a finite source its item n in the source's own order, so that
+    n = 0 … len(source) - 1 ask each item once.
     Raises `ValueError` for a task of frames, or a number of pairs that no sentence has."""
     task = as_task(task)
     if task.unit == "video": raise ValueError(f"task {task.name!r} has frames, not pairs; use video_prompt")
     check_pairs(pairs)
     shown_source, shown_seed = examples or (source, seed)
     shown = [image for k in range(pairs) for image in pair(task, shown_source, shown_seed, k)]
-    if examples is None or isinstance(source, World): query, answer = pair(task, source, seed, pairs)
+    if examples is None: query, answer = pair(task, source, seed, pairs)
+    elif isinstance(source, World): query, answer = pair(task, source, seed, 1)
     else: query, answer = draw_pair(task, _item(task, source, as_seed(seed)[-1], Scene), seed)
     return Prompt(_stack(task, source, [*shown, query]), answer, task)
 
