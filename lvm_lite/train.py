@@ -98,12 +98,15 @@ def step_memory(config: ModelConfig,
                 compute: Compute,
                 share: int = 1,  # devices that share the weights
                 optimizer: str = "adamw",
+                parts: int = 1,  # of a batch, one after the other
                ) -> float:
     "Bytes that a training step needs on a device, estimated from what its arrays are. Raises `ValueError` for an unknown optimizer."
     D, F, L, V, width = config.hidden_dim, config.mlp_dim, config.layers, config.vocab_size, jnp.dtype(compute.dtype).itemsize
     block = sum(prod(shape) for shape, _ in block_weights(config).values())
-    # weights, their gradient, moments
-    state = (L * block + 2 * V * D) * lookup({"adamw": 16 / share, "muon": 8 / share + 8, "adafactor": 8 / share}, optimizer, "optimizer")
+    # weights, their gradient, moments; over several parts also the sum of gradients, and the weights in 16 bits, made once for all
+    a_weight = lookup({"adamw": 16 / share, "muon": 8 / share + 8, "adafactor": 8 / share}, optimizer, "optimizer")
+    if parts > 1: a_weight += (4 + width % 4) / share
+    state = (L * block + 2 * V * D) * a_weight
     kept = {"stream": D, "attention": 2 * D, "products": 6 * D + 2 * F, "all": 12 * D + 4 * F}[compute.keep] * L
     at_work = 6 * D + 4 * min(1, (compute.mlp_chunk or tokens) / tokens) * F
     return state + tokens * width * (kept + at_work) + block * (width + 4) + V * D * (width + 8)
@@ -117,12 +120,13 @@ def choose_compute(config: ModelConfig,
                    memory: float | None = None, # bytes of the device
                    optimizer: str = "adamw",
                    keep: str | None = None,  # what a block keeps, instead of the most that fits
+                   parts: int = 1,           # of a batch, one after the other
                   ) -> Compute:
     "The dtype of `compute_dtype`, and the most of what a block may keep that fits; `stream`, which is the least, where nothing does."
     device = device or jax.devices()[0]
     for keep in (keep,) if keep else ("products", "attention", "stream"):
         compute = Compute(compute_dtype(device), keep, mlp_chunk=2048 if keep == "stream" and tokens > 2048 else 0)
-        if step_memory(config, tokens, compute, share, optimizer) < ROOM * (memory or device_memory(device)): break
+        if step_memory(config, tokens, compute, share, optimizer, parts) < ROOM * (memory or device_memory(device)): break
     return compute
 
 # %% ../nbs/18_train.ipynb #f911d466
@@ -182,8 +186,8 @@ def _plan(config, stage, shape, accumulation, compute, device, memory, keep=None
     length, rows, share = stage.context(config.tokens_per_image), shape["data"] * shape["fsdp"], shape["fsdp"] * shape["tensor"]
     for parts in [accumulation] if accumulation else cuts(stage, length // (shape["tensor"] * shape["seq"]), rows):
         tokens = max(1, stage.batch_size * length // (parts * rows * shape["seq"]))
-        chosen = compute or replace(choose_compute(config, tokens, share, device, memory, stage.optimizer, keep), attention=attention)
-        needed = step_memory(config, tokens, chosen, share, stage.optimizer)
+        chosen = compute or replace(choose_compute(config, tokens, share, device, memory, stage.optimizer, keep, parts), attention=attention)
+        needed = step_memory(config, tokens, chosen, share, stage.optimizer, parts)
         if needed < ROOM * memory: break
     return parts, chosen, needed
 
