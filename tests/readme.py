@@ -47,6 +47,8 @@ def with_maps(text: str) -> str:
         text = re.sub(rf"(\| {head} \|\n\|---\|---\|\n)(\|.*\n|MAP\n)*", lambda m: m[1] + rows, text)
     table(r"notebook \| what it gives", "[0-9]*.ipynb", 1)
     table(r"paper notebook \| what it draws", "paper/*.ipynb", 0)
+    table(r"training notebook \| what it shows", "train/*.ipynb", 1)
+    table(r"benchmark \| what it measures", "bench/*.ipynb", 1)
     table(r"guide \| what you can do after it", "guides/*.ipynb", 1)
     return re.sub(r"(\| measured \|.*\n\|[-|]+\n)(\|.*\n|MAP\n)*", lambda m: m[1] + results(), text)
 
@@ -78,9 +80,11 @@ def frames() -> str:
     "The row of video, which is measured at full counts alone."
     rows = json.loads((root / "figures/results_scale.json").read_text(encoding="utf-8"))["numbers"]["rows"]
     own = next(r for r in rows if (r["model"], r["name"], r["metric"]) == ("shipped", "sample-frames", "FVD"))
-    copied = next(r["value"] for r in rows if r["name"] == "sample-frames" and r["metric"] == "FVD of the last frame repeated")
+    copied, through = (next(r["value"] for r in rows if r["name"] == "sample-frames" and r["metric"] == f"FVD of the last frame repeated{how}")
+                       for how in ("", ", through the tokenizer"))
     def show(value): return "-" if value is None else f"{value:.0f}"  # without I3D there is none
-    return f"| eleven frames after five, FVD (lower is better; copied: the last frame) | {show(own['value'])} | - | {show(own['oracle'])} | {show(copied)} | - |\n"
+    return ("| sixteen frames, the first five given, FVD (lower is better; copied: the last of the five) | "
+            f"{show(own['value'])} | - | {show(own['oracle'])} | {show(copied)}; through the tokenizer {show(through)} | - |\n")
 
 
 def update_index():
