@@ -36,8 +36,8 @@ def lowered(size: str, stage: str, optimizer: str, mesh: dict) -> str:
         batch = jax.ShapeDtypeStruct((16, stage.batch_size // 16, stage.context(config.tokens_per_image)), jnp.uint16,
                                      sharding=NamedSharding(devices, PartitionSpec(None, ROWS, None)))
         program = jit_step(partial(train_step, stage=stage, compute=compute)).lower(state, batch).as_text()
-    parts, planned, needed = _plan(config, stage, dict(devices.shape), None, None, jax.devices()[0], MEMORY)
-    return f"{program}\n{parts} {planned.keep} {round(needed / 1e6)}\n"
+    parts, planned, _ = _plan(config, stage, dict(devices.shape), None, None, jax.devices()[0], MEMORY)
+    return f"{program}\n{parts} {planned.keep}\n"
 
 
 if __name__ == "__main__":
