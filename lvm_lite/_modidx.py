@@ -660,7 +660,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'lvm_lite.sentences._places': ('sentences.html#_places', 'lvm_lite/sentences.py'),
                                     'lvm_lite.sentences._stack': ('sentences.html#_stack', 'lvm_lite/sentences.py'),
                                     'lvm_lite.sentences.check_length': ('sentences.html#check_length', 'lvm_lite/sentences.py'),
-                                    'lvm_lite.sentences.check_pairs': ('sentences.html#check_pairs', 'lvm_lite/sentences.py'),
                                     'lvm_lite.sentences.count_sentences': ('sentences.html#count_sentences', 'lvm_lite/sentences.py'),
                                     'lvm_lite.sentences.is_frames': ('sentences.html#is_frames', 'lvm_lite/sentences.py'),
                                     'lvm_lite.sentences.item': ('sentences.html#item', 'lvm_lite/sentences.py'),

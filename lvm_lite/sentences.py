@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['IMAGES', 'PASSES', 'MIXTURES', 'KIND_SHARES', 'LONG_VIDEO', 'is_frames', 'check_length', 'pair', 'sentence',
-           'per_pass', 'count_sentences', 'item', 'Prompt', 'check_pairs', 'prompt', 'video_prompt', 'stage_mixture',
-           'special_ids']
+           'per_pass', 'count_sentences', 'item', 'Prompt', 'prompt', 'video_prompt', 'stage_mixture', 'special_ids']
 
 # %% ../nbs/04_sentences.ipynb #1ce384c4
 from collections import Counter
@@ -126,10 +125,6 @@ class Prompt:
     task: Task
 
 # %% ../nbs/04_sentences.ipynb #d818d5ee
-def check_pairs(pairs: int):
-    "Raises a `ValueError` for a number of pairs that no prompt has."
-    if pairs not in range(1, IMAGES // 2): raise ValueError(f"a prompt has 1 to {IMAGES // 2 - 1} pairs, not {pairs}")
-
 def prompt(task: str | Task,
            source,                    # the query's: a World or a finite source
            seed: int | tuple,         # the query's, as for `sentence`
@@ -142,7 +137,7 @@ def prompt(task: str | Task,
     Raises `ValueError` for a task of frames, or a number of pairs that no sentence has."""
     task = as_task(task)
     if task.unit == "video": raise ValueError(f"task {task.name!r} has frames, not pairs; use video_prompt")
-    check_pairs(pairs)
+    if pairs not in range(1, IMAGES // 2): raise ValueError(f"a prompt has 1 to {IMAGES // 2 - 1} pairs, not {pairs}")
     shown_source, shown_seed = examples or (source, seed)
     shown = [image for k in range(pairs) for image in pair(task, shown_source, shown_seed, k)]
     if examples is None: query, answer = pair(task, source, seed, pairs)

@@ -105,7 +105,7 @@ def step_memory(config: ModelConfig,
     block = sum(prod(shape) for shape, _ in block_weights(config).values())
     # weights, their gradient, moments; over several parts also the sum of gradients, and the weights in 16 bits, made once for all
     a_weight = lookup({"adamw": 16 / share, "muon": 8 / share + 8, "adafactor": 8 / share}, optimizer, "optimizer")
-    if parts > 1: a_weight += (4 + width % 4) / share
+    if parts > 1: a_weight += (4 + (width if width < 4 else 0)) / share
     state = (L * block + 2 * V * D) * a_weight
     kept = {"stream": D, "attention": 2 * D, "products": 6 * D + 2 * F, "all": 12 * D + 4 * F}[compute.keep] * L
     at_work = 6 * D + 4 * min(1, (compute.mlp_chunk or tokens) / tokens) * F
