@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['TILE', 'SPLITS', 'COLOURS', 'LEVELS', 'JOINTS', 'BONES', 'ANGLES', 'PARTS', 'TRUNK', 'HEAD', 'table', 'sprites',
            'photos', 'videos', 'as_seed', 'generator', 'Level', 'Scene', 'Clip', 'placement', 'hue_matrix', 'warp',
-           'Sprite', 'pose', 'Person', 'exact_flow', 'recolour', 'World']
+           'Sprite', 'pose', 'Person', 'exact_flow', 'recolour', 'dye', 'World']
 
 # %% ../nbs/01_world.ipynb #1e41c857
 import csv, zlib
@@ -342,6 +342,30 @@ def recolour(rng: np.random.Generator,
     if rng.random() < 0.25: x = cv2.transform(x, hue_matrix(rng.uniform(0, 360)).astype(np.float32))
     return (255 * np.clip(x, 0, 1) ** np.float32(np.exp(rng.uniform(-0.35, 0.35)))).reshape(image.shape)
 
+@lru_cache(maxsize=1)
+def _colours() -> tuple[np.ndarray, np.ndarray]:
+    "The mean (N, 3) and the covariance (N, 3, 3) of each cut-out's RGB, with a little noise, so that a cut-out of one colour has one too."
+    alpha = sprites()[..., 3].reshape(-1, TILE * TILE)
+    rgb = sprites()[..., :3].reshape(len(alpha), -1, 3) / np.maximum(alpha, 1e-3)[..., None]
+    alpha = alpha / alpha.sum(1, keepdims=True)
+    mean = (alpha[..., None] * rgb).sum(1)
+    off = rgb - mean[:, None]
+    return mean, np.einsum("np,npi,npj->nij", alpha, off, off) + 1e-3 * np.eye(3)
+
+def dye(wearer: int, # a cut-out, a row of `table("sprites")`
+        like: int,   # another
+       ) -> np.ndarray:
+    """The map of RGBA, (3, 4), that gives one cut-out the mean and the covariance of another's colours and moves them least: optimal transport between two
+    normal distributions (Knott and Smith, 1984)."""
+    def root(matrix):
+        values, vectors = np.linalg.eigh(matrix)
+        return vectors * np.sqrt(np.maximum(values, 0)) @ vectors.T
+    mean, covariance = _colours()
+    half = root(covariance[wearer])
+    inverse = np.linalg.inv(half)
+    linear = inverse @ root(half @ covariance[like] @ half) @ inverse
+    return np.concatenate([linear, (mean[like] - linear @ mean[wearer])[:, None]], 1)
+
 # %% ../nbs/01_world.ipynb #bb9e61c5
 class World:
     "Seeded scenes and clips of one split and level. No other shares a cut-out or a photograph with \"heldout\"."
@@ -435,7 +459,8 @@ class World:
         count = rng.integers(level.objects[0], level.objects[1] + 1)
         for _ in range(count):
             thing = self.things[int(rng.integers(len(self.things)))]
-            index = int(rng.choice(self.members[thing]))
+            index = wearer = int(rng.choice(self.members[thing]))
+            if self.varied and level.column == "colour" and rng.random() < 0.5: wearer = int(rng.choice(np.concatenate(list(self.members.values()))))
             side = rng.uniform(*level.scale) * (0.85 if count > 1 else 1)
             # Centres keep apart, so that little is covered whole; after many tries the last one stands.
             for _ in range(40):
@@ -445,10 +470,10 @@ class World:
             grow, turn, spin = rng.uniform(0.88, 1.12), rng.uniform(-1, 1) * level.turn * (2 if self.varied else 1), rng.uniform(-1, 1) * 30
             x, y = (self.size * (ends[0] + (ends[1] - ends[0]) * time[:, None])).T - 0.5
             matrix = placement(x, y, self.size * side * (1 + (grow - 1) * time), turn + spin * time, rng.random() < 0.5)
-            colour = np.zeros((3, 4), np.float32)
-            colour[:, :3] = hue_matrix(rng.uniform(-1, 1) * level.hue) * rng.uniform(*level.light)
+            colour = np.eye(3, 4) if wearer == index else dye(wearer, index)
+            colour = (hue_matrix(rng.uniform(-1, 1) * level.hue) * rng.uniform(*level.light) @ colour).astype(np.float32)
             depth = 0.3 + 0.7 * (side - 0.85 * level.scale[0]) / (level.scale[1] - 0.85 * level.scale[0])
-            out.append(Sprite(self.names[index], self.classes.index(thing), index, float(depth), matrix, colour))
+            out.append(Sprite(self.names[wearer], self.classes.index(thing), wearer, float(depth), matrix, colour))
         return out
 
     def _people(self, rng, time: np.ndarray) -> list[Person]:
