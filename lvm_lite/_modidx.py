@@ -346,6 +346,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                'lvm_lite.loop._Log.close': ('loop.html#_log.close', 'lvm_lite/loop.py'),
                                'lvm_lite.loop._checkpointer': ('loop.html#_checkpointer', 'lvm_lite/loop.py'),
                                'lvm_lite.loop._good': ('loop.html#_good', 'lvm_lite/loop.py'),
+                               'lvm_lite.loop._join': ('loop.html#_join', 'lvm_lite/loop.py'),
                                'lvm_lite.loop._named': ('loop.html#_named', 'lvm_lite/loop.py'),
                                'lvm_lite.loop._preemption': ('loop.html#_preemption', 'lvm_lite/loop.py'),
                                'lvm_lite.loop._restore': ('loop.html#_restore', 'lvm_lite/loop.py'),

@@ -562,20 +562,14 @@ def budget(args) -> int:
     example: lvm-lite budget sample-xs finetune --topology cpu:2 --mesh fsdp=2"""
     platform, _, number = args.topology.partition(":")
     if platform != "gpu": os.environ.setdefault("JAX_PLATFORMS", "cpu")  # only the compiler is wanted
-    if platform in ("cpu", "gpu") and not re.fullmatch(r"([1-9]\d*)?", number):
-        raise ValueError(f"--topology {args.topology}: write {platform}:N, such as {platform}:8")
-    if platform == "cpu" and number: os.environ.setdefault("XLA_FLAGS", f"--xla_force_host_platform_device_count={number}")
+    if platform == "cpu" and number.isdigit(): os.environ.setdefault("XLA_FLAGS", f"--xla_force_host_platform_device_count={number}")
     from dataclasses import asdict
     from lvm_lite.settings import MODELS, STAGES, lookup
     from lvm_lite.train import budget as ask
     lookup(MODELS, args.size, "model")
     stage = _with(lookup(STAGES, args.stage, "stage"), args.optimizer)
-    try:
-        found = ask(args.size, stage, args.topology, axes(args.mesh) if args.mesh else None,
-                    keep=args.keep, accumulation=args.accumulation, utilisation=args.utilisation)
-    except RuntimeError as e:
-        if "Unknown backend" not in str(e): raise
-        raise ValueError(f"--topology {args.topology}: there is no GPU here; a TPU need not be here, such as v3:16x8") from None
+    found = ask(args.size, stage, args.topology, axes(args.mesh) if args.mesh else None,
+                keep=args.keep, accumulation=args.accumulation, utilisation=args.utilisation)
     _show(args, asdict(found) | dict(fits=found.fits), str(found))
     return 0 if found.fits else 1
 
