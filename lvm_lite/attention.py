@@ -175,7 +175,8 @@ def choose_backend(device,       # of `jax.devices()`
         if not capability: return "blockwise", f"{kind} is no CUDA device, which cuDNN's kernel needs"
         if capability < 8: return "blockwise", f"{kind} has compute capability {capability}, cuDNN's kernel needs 8.0"
         if not half: return "blockwise", f"cuDNN's kernel works in 16 bits, not in {jnp.dtype(dtype)}"
-        if head_dim > 256: return "blockwise", f"cuDNN's kernel has heads of at most 256, not {head_dim}"
+        most = 256 if capability >= 9 else 128
+        if head_dim > most: return "blockwise", f"cuDNN's kernel has heads of at most {most} on {kind}, not {head_dim}"
         return "cudnn", (f"{kind} has compute capability {capability}"
                          + (f"; head dim {head_dim} is padded to {head_dim + -head_dim % 8}" if head_dim % 8 else ""))
     if device.platform == "tpu":

@@ -46,7 +46,8 @@ def config_from_json(j: dict, source: str = "config.json") -> ModelConfig:
     this code is not."""
     if j.get("model_type") != "llama": raise ValueError(f"{source}: model_type is {j.get('model_type')!r}, not 'llama'")
     rope = j.get("rope_parameters") or {}
-    j = dict(rope_theta=rope.get("rope_theta", 1e4)) | j
+    if not isinstance(rope, dict): raise ValueError(f"{source}: rope_parameters is {rope!r}, and not names and numbers")
+    j = dict(rope_theta=rope.get("rope_theta", 1e4)) | {k: v for k, v in j.items() if (k, v) != ("num_key_value_heads", None)}
     wanted = dict(hidden_act="silu", num_key_value_heads=j.get("num_attention_heads"),
                   tie_word_embeddings=False, attention_bias=False, mlp_bias=False, rope_scaling=None)
     wrong = [f"{k} = {j[k]!r} (this model has {v!r})" for k, v in wanted.items() if j.get(k, v) != v]
@@ -162,7 +163,7 @@ def model_directory(source: str | Path) -> Path:
 def consent(directory: Path) -> str | None:
     "What the model's card wants accepted before use, or None. Raises `ValueError` where the card's front matter is no YAML."
     card = Path(directory) / "README.md"
-    found = re.match(r"---\n(.*?)\n---\n", card.read_text(encoding="utf-8"), re.S) if card.exists() else None
+    found = re.match(r"\s*---[ \t]*\n(.*?)\n---[ \t]*(\n|$)", card.read_text(encoding="utf-8-sig"), re.S) if card.exists() else None  # as the Hub reads it
     try: asked = found and (yaml.safe_load(found[1]) or {}).get("extra_gated_prompt")
     except (yaml.YAMLError, AttributeError) as e:
         raise ValueError(f"{card}: what stands between its --- lines is no YAML ({e}), so that a condition may be missed") from None
@@ -296,7 +297,7 @@ def model_card(config: ModelConfig,
                         elsewhere="" if tokenizer else (" The tokenizer is not here: TOKENIZER is the one that the data below name, "
                                                         "`\"sample\"` where it is the package's own."),
                         **numbers)
-    return "---\n" + "".join(f"{k}: {json.dumps(v)}\n" for k, v in head.items()) + "---\n" + body
+    return "---\n" + "".join(f"{k}: {json.dumps(v, ensure_ascii=False)}\n" for k, v in head.items()) + "---\n" + body
 
 # %% ../nbs/17_checkpoints.ipynb #41711149
 def read_checkpoint(directory: str | Path,   # of a run: it has `checkpoints`

@@ -188,6 +188,7 @@ class Corpus:
         self.length, self.vocab_size = m["length"], m["vocab_size"]
         weights = {k: 1.0 for k in m["sources"]} if (by_size := weights is None) else weights
         if unknown := set(weights) - set(m["sources"]): raise ValueError(f"{self.path} has no sources {sorted(unknown)}; it has {', '.join(m['sources'])}")
+        if not weights: raise ValueError(f"{self.path}: no source has a weight; it has {', '.join(m['sources'])}")
         if none := [k for k, w in weights.items() if not 0 < w < np.inf]:
             raise ValueError(f"{self.path}: source {none[0]} has the weight {weights[none[0]]}; "
                              "weights are above 0, and a source that is not wanted is left out")
@@ -215,6 +216,7 @@ class Corpus:
         Raises `ValueError` for a length that does not divide the records', and for steps and batches that there are not."""
         if length < 1 or self.length % length: raise ValueError(f"length {length} does not divide the records' {self.length} tokens")
         if step < 0 or batch_size < 1: raise ValueError(f"steps count from 0 and a batch has at least 1 row: not step {step} of {batch_size} rows")
+        if seed < 0: raise ValueError(f"a seed is 0 or more, not {seed}")
         turn, place = np.divmod(step * batch_size + np.arange(batch_size)[rows], len(self._round))
         source = self._round[place]
         nth = turn * self._per_round[source] + self._rank[place]  # how often this source was read before
@@ -340,6 +342,7 @@ def import_lvm(file: str | Path,     # JSON lines
               ) -> int:              # records read
     """Store the records of one of LVM's token files. Raises a `ValueError` that names the file and the line, or a source that another file was stored
     under, or this one in shards of another size."""
+    if shard_size < 1: raise ValueError(f"a shard has at least 1 record, not {shard_size}")
     count, records, done = 0, [], {shard for name, shard in writer.done() if name == source}
     def refused(how):
         stored = _read_json(writer._note(source, min(done)))["records"]

@@ -6,7 +6,7 @@
 __all__ = ['PROTOCOLS', 'CONDITIONS', 'SHARD', 'complete_codes', 'complete', 'Protocol', 'conditioned', 'Drawn', 'open_protocol',
            'Question', 'kept_pair', 'question', 'Measure', 'mean_score', 'distance_measure', 'video_is_measure',
            'mask_measure', 'edge_measure', 'psnr_measure', 'measures_of', 'model_digest', 'Result', 'in_words',
-           'evaluate']
+           'check_call', 'evaluate']
 
 # %% ../nbs/20_evaluate.ipynb #09d6e27b
 import json, sys, tempfile
@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from .checkpoints import check_pair
 from .features import NETWORKS, load_features
-from .files import atomic_write, differences, json_text, open_safetensors, read_json, read_safetensors, write_safetensors
+from .files import atomic_write, differences, here, json_text, open_safetensors, read_json, read_safetensors, write_safetensors
 from .generation import Served, check_request, generate, serve, share
 from .metrics import (FVD, ConfusionMatrix, FeatureStats, Score, agnostic_iou, best_shift, check_palette, clips_for, decode_mask,
                               edge_counts, f_measure, frechet_distance, frechet_score, mask_iou, psnr, reference_features,
@@ -124,7 +124,8 @@ def conditioned(protocol: Protocol,
                 folder: str | Path | None = None,      # of what an annotator drew
                ) -> tuple[Protocol, dict]:             # the protocol, and `annotations` of `open_source`
     """ImageNet's synthesis from what is asked for; other protocols as they are.
-    Raises `ValueError` for a condition that the protocol does not take, or that nothing here draws."""
+    Raises `ValueError` for a condition that the protocol does not take, that nothing here draws, or that is given twice."""
+    if annotator and folder: raise ValueError("give an annotator, or annotations that it drew, and not both")
     if protocol.data != "imagenet":
         if annotator or folder or condition != "mask":
             raise ValueError(f"{protocol.name} has its condition from its data set; condition, annotator and annotations are for imagenet-synthesis")
@@ -259,7 +260,7 @@ def distance_measure(metric: str,         # FID or FVD
     return Measure(name, keep, score, distance=True)
 
 # %% ../nbs/20_evaluate.ipynb #3784d2a3
-def video_is_measure(network: Callable, kind: str, samples: int = 0) -> Measure:
+def video_is_measure(network: Callable, kind: str) -> Measure:
     "The Inception Score of videos; the truth's own stands in the note, for it has no floor."
     def keep(pictures, classes): return {who: network.logits(network(pictures[who])) for who in ("truth", "oracle", "model") if who in pictures}
     def score(parts, names):
@@ -363,12 +364,16 @@ def measures_of(p: Protocol,
                 palette: str = "sample",   # of the queries
                ) -> list[tuple]: # (metric, whether it is the row's, its measure or the score that says why there is none)
     """The measures of a protocol's metrics, in their order, what stands beside them last. A network without weights gives a `Score` that says so;
-    an unknown metric, or fewer samples than its protocol takes, raises `ValueError`."""
+    an unknown metric, fewer samples than its protocol takes, or clips of a length that it does not, raises `ValueError`."""
     @once
     def network(name):
         found = networks.get(name)
         if isinstance(found, str): raise FileNotFoundError(found)
         return found or load_features(name)
+    def enough(name, frames):
+        fewest, most = NETWORKS[name].frames
+        if not fewest <= frames <= most:
+            raise ValueError(f"{p.name}: {NETWORKS[name].title} takes clips of {fewest} frames{' or more' * (most > fewest)}, not {frames}")
     def made(metric):
         if metric == "mIoU":
             colours, first = check_palette(PALETTES[palette], palette), int(palette != "sample")
@@ -378,10 +383,15 @@ def measures_of(p: Protocol,
         if metric == "edge F-measure": return edge_measure(max(1.0, round(0.0075 * 2**0.5 * size, 2)))
         if metric == "IS":
             video_is_parts(p.video_is, p.samples)
-            return video_is_measure(network("c3d"), p.video_is, p.samples)
+            enough("c3d", p.frames)
+            return video_is_measure(network("c3d"), p.video_is)
         if metric == "FID": return distance_measure("FID", network("inception"), "", cache, p.samples)
         if metric.startswith("FVD"):
-            lookup(FVD, kind := metric.partition(" of ")[2] or p.fvd[0], "kind of FVD")
+            first, _ = lookup(FVD, kind := metric.partition(" of ")[2] or p.fvd[0], "kind of FVD")
+            enough("i3d", p.frames - first)
+            if kind.endswith("frames") and (p.given, p.frames) != (5, 16):
+                raise ValueError(f"{p.name}: the kinds '16 frames' and '11 frames' of FVD are of 16 frames with 5 given, not of {p.frames} with {p.given}; "
+                                 "'through 128 pixels' takes others")
             return distance_measure("FVD", network("i3d"), kind, cache, p.samples)
         raise ValueError(f"{p.name}: unknown metric {metric!r}; known: mIoU, FID, FVD, IS, PSNR, edge F-measure")
     out = []
@@ -528,8 +538,10 @@ def in_words(p: Protocol, size: int, source: str) -> str:
             f"{size} x {size} pixels, bilinear, masks nearest")
 
 # %% ../nbs/20_evaluate.ipynb #5c1d7e93
-def _check_call(p: Protocol, model, tokenizer, out, batch_size: int, rank: int, ranks: int):
-    "What is wrong with a call is said before data are opened."
+def check_call(p: Protocol,
+               model,  # None, or what has a `config`
+               tokenizer, out, batch_size: int = 8, rank: int = 0, ranks: int = 1):
+    "Raises `ValueError` for what is wrong with a call of `evaluate`, before data are opened."
     if p.samples < 2: raise ValueError(f"{p.name}: a score needs at least 2 samples, not {p.samples}")
     if not 0 < batch_size <= SHARD: raise ValueError(f"batch_size is 1 to {SHARD}, the samples of a shard, not {batch_size}")
     if not 0 <= rank < ranks: raise ValueError(f"rank {rank} of {ranks} hosts: they count from 0 to {ranks - 1}")
@@ -552,13 +564,20 @@ def _check_samples(p: Protocol, queries):
                      f"a score of fewer is another score; ask for it with samples={len(queries)}")
 
 # %% ../nbs/20_evaluate.ipynb #d224457c
+def _first_question(p: Protocol, queries) -> str:
+    "A hash of the first sample as it is asked: a view or an annotator of the same name may draw another."
+    i = int(_chosen("samples", queries, p)[0])
+    shown = queries[i].images if p.shown_frames else np.stack(draw_pair(p.task, queries[i], (p.seed, i)))
+    return sha256(shown.tobytes()).hexdigest()[:12]
+
 def _take_folder(folder: Path, p: Protocol, queries, training, model, tokenizer, batch_size: int) -> np.ndarray | None:
     "Claim a folder for a run, and the pair that stands before its queries; None where frames are asked for."
-    first, file = fingerprint(queries), folder / "pair.safetensors"  # what the data lack is said before the folder is taken
+    file = folder / "pair.safetensors"
+    first, shown = fingerprint(queries), _first_question(p, queries)  # what the data lack is said before the folder is taken
     if not p.shown_frames and training is None and not file.exists():
         raise FileNotFoundError(f"{p.name} is asked with a pair from training, and there is no training split of {queries.name} here")
     _claim(folder, dict(protocol=asdict(replace(p, task=as_task(p.task).name, metrics=(), fvd=(), video_is="")),
-                        source=queries.name, items=len(queries), names_and_first_item=first,
+                        source=queries.name, items=len(queries), names_and_first_item=first, first_question=shown,
                         tokenizer=tokenizer_hash(tokenizer), model=model_digest(model) if model is not None else None, batch_size=batch_size))
     return None if p.shown_frames else kept_pair(p, training, file)  # only now, so that no other run's folder gets one
 
@@ -573,7 +592,8 @@ def _result(words: str, measures: list[tuple], files: Callable) -> Result: # fil
         parts = lambda name, m=m: (read_safetensors(f)[name] for f in files(m))
         row, more = m.score(parts, set.intersection(*map(_names, files(m))))  # who is in every shard
         (scores if own else beside).append(replace(row, metric=metric))
-        beside += more
+        kind = metric.partition(" of ")[2]  # two kinds of FVD are told apart, and what is copied of each
+        beside += [replace(s, metric=f"{s.metric}, {kind}") for s in more] if kind else more
     return Result(words, tuple(scores), tuple(beside))
 
 # %% ../nbs/20_evaluate.ipynb #594701e5
@@ -596,7 +616,8 @@ def evaluate(protocol: str | Protocol,          # a name of `PROTOCOLS`, or one 
     turns out to be damaged raises one when its turn comes, and what was finished stays: put it right, and the same call goes on."""
     p, fields = conditioned(lookup(PROTOCOLS, protocol, "protocol") if isinstance(protocol, str) else protocol, condition, annotator, annotations)
     p = replace(p, samples=p.samples if samples is None else samples)
-    _check_call(p, model, tokenizer, out, batch_size, rank, ranks)
+    check_call(p, model, tokenizer, out, batch_size, rank, ranks)
+    if model is not None and not isinstance(model, Served): model = serve(model)  # once, and not for each batch
     size = tokenizer.config.resolution
     queries, training, others = open_protocol(p, data, size, fields)
     _check_samples(p, queries)
@@ -604,10 +625,9 @@ def evaluate(protocol: str | Protocol,          # a name of `PROTOCOLS`, or one 
     if ranks > 1 and (lacking := [m.note for _, _, m in measures if isinstance(m, Score)]):
         raise FileNotFoundError(f"{p.name}: hosts that share a run measure the same, and this one cannot: {lacking[0]}")
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(out or temporary)
+        folder = here(out or temporary)
         pair = _take_folder(folder, p, queries, training, model, tokenizer, batch_size)
-        run = _Run(p, model if model is None or isinstance(model, Served) else serve(model),  # once, and not for each batch
-                   tokenizer, queries, others if others is not None and len(others) >= p.samples else None, pair,
+        run = _Run(p, model, tokenizer, queries, others if others is not None and len(others) >= p.samples else None, pair,
                    [m for _, _, m in measures if isinstance(m, Measure)], folder, batch_size, pictures)
         shards = range(len(run.shards))
         for n in tqdm(shards[rank::ranks], desc=p.name, disable=None if progress is None else not progress): run.finish(n)

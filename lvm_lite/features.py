@@ -432,7 +432,8 @@ def read_network(name: str, file: str | Path) -> dict[str, np.ndarray]:
     except (EOFError, ValueError, zipfile.BadZipFile, zlib.error) as e:
         if file.name in str(e) or "mean2.npz" in str(e): raise
         raise ValueError(f"{file} is not a whole file of weights ({e}): copy or download it again") from None
-    want = {f"{unit}.weight": shape for unit, shape in _units(about.module).items()}
+    want = {k: s for unit, shape in _units(about.module).items() for k, s in ((f"{unit}.weight", shape), (f"{unit}.bias", shape[-1:]))}
+    if name == "c3d": want["mean"] = (16, 112, 112, 3)
     wrong = [f"{k} {np.shape(out.get(k))} instead of {shape}" for k, shape in want.items() if np.shape(out.get(k)) != shape]
     if wrong:
         raise ValueError(f"{file} does not hold the weights of {about.title}: {', '.join(wrong[:3])}" +

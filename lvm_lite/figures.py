@@ -18,6 +18,7 @@ from matplotlib.patches import Rectangle
 
 from .files import atomic_write, json_text, read_json, weights_hash
 from .settings import checkout
+from .tasks import as_pixels
 
 # %% ../nbs/21_figures.ipynb #023230ec
 RED = "#e3120b"
@@ -43,13 +44,7 @@ def as_uint8(image) -> np.ndarray: # (H, W, 3) or (H, W), uint8 or float in [0, 
     image = np.asarray(image)
     if image.ndim == 2: image = np.repeat(image[..., None], 3, -1)
     if image.ndim != 3 or image.shape[-1] != 3: raise ValueError(f"an image has shape (H, W, 3) or (H, W), not {image.shape}")
-    if image.dtype == np.uint8: return image
-    if image.dtype.kind != "f" and image.dtype.name != "bfloat16": raise ValueError(f"an image is uint8 or float in [0, 1], not {image.dtype}")
-    image = image.astype(np.float32)
-    low, high = image.min(initial=0), image.max(initial=1)
-    if not -1e-5 <= low <= high <= 1 + 1e-5:
-        raise ValueError(f"a float image lies in [0, 1], and this one reaches from {low:.4g} to {high:.4g}: scale it, clip it, or pass uint8")
-    return (image.clip(0, 1) * 255 + 0.5).astype(np.uint8)
+    return np.rint(as_pixels(image)).astype(np.uint8)
 
 # %% ../nbs/21_figures.ipynb #8e8de877
 def _wrap(text: str, letters: int) -> str:
@@ -78,9 +73,10 @@ def grid(rows,              # rows of images, each (H, W, 3) or (H, W), uint8 or
          scale: int | None = None, # pixels of the figure a pixel of an image; None makes images about 96 wide
          gap: int = 3,      # between images, in pixels of an image
         ) -> Figure:
-    "Rows of images as a figure. Raises `ValueError` when the images differ in size or nothing is given."
+    "Rows of images as a figure. Raises `ValueError` when the images differ in size, nothing is given, or rows have no label each."
     rows = [[None if image is None else as_uint8(image) for image in row] for row in rows]
     shapes = {image.shape for row in rows for image in row if image is not None}
+    if labels and len(labels) != len(rows): raise ValueError(f"{len(rows)} rows have {len(labels)} labels")
     if len(shapes) != 1: raise ValueError(f"a grid needs images of one size, not {sorted(shapes) or 'none at all'}")
     (h, w, _), columns, frame = shapes.pop(), max(map(len, rows)), gap * 2 // 3
     mask = frame_mask(framed, len(rows), columns)

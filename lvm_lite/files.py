@@ -9,7 +9,7 @@ __all__ = ['is_remote', 'here', 'atomic_write', 'sha256', 'weights_hash', 'exist
            'float_dtype', 'read_torch', 'read_pickle', 'read_weights']
 
 # %% ../nbs/03_files.ipynb #2a6c5fc0
-import collections, gzip, hashlib, io, json, math, os, pickle, shutil, uuid, zipfile, zlib
+import collections, gzip, hashlib, io, json, math, os, pickle, re, shutil, uuid, zipfile, zlib
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -31,8 +31,8 @@ def _remove(path: Path):
 
 # %% ../nbs/03_files.ipynb #65678985
 def is_remote(path: str | Path) -> bool:
-    "Whether `path` is a URL, such as `gs://bucket/run`, and not a plain path."
-    return "://" in str(path)
+    "Whether `path` is a URL, such as `gs://bucket/run`, and not a plain path; `Path` makes one slash of two, and is known all the same."
+    return re.match(r"([a-z][a-z0-9+.-]+::)*[a-z][a-z0-9+.-]+:/", str(path), re.IGNORECASE) is not None  # a single letter is a drive
 
 def here(path: str | Path) -> Path:
     "The path of this machine; raises a `ValueError` for the URL of a bucket, which would become a folder of that name."
@@ -83,6 +83,7 @@ def _open(path):
 # %% ../nbs/03_files.ipynb #9375784d
 def _bucket(url): # -> fsspec's file system, and the path in it
     from fsspec.core import url_to_fs
+    if "://" not in str(url): raise ValueError(f"{url}: Path made one slash of the two that the URL of a bucket has: pass it as text")
     try: return url_to_fs(str(url))
     except (ImportError, ValueError) as e: raise ValueError(f"{url} cannot be opened here: {e}") from None
 
@@ -289,6 +290,20 @@ def _rebuild_tensor(storage, offset, shape, strides, *_):
     return view if view.flags.c_contiguous and view.size == len(storage) else view.copy()
 
 # %% ../nbs/03_files.ipynb #e038d16f
+class _Type:
+    "A dtype as a pickle describes it: of numbers or text alone, for an object is a pointer, and a file could forge one."
+    def __init__(self, name, *_):
+        self.dtype = np.dtype(name)
+        if self.dtype.kind not in "?biufcSU": raise ValueError(f"arrays of {self.dtype} are not read")
+
+    def __setstate__(self, state): self.dtype = self.dtype.newbyteorder(state[1])
+
+class _Array(np.ndarray):
+    "An array that a pickle fills; it says the shape and the bytes, and NumPy compares their sizes."
+    def __setstate__(self, state):
+        _, shape, type, fortran, data = state
+        super().__setstate__((1, shape, type.dtype, fortran, data))
+
 def _encode(text, encoding):
     # protocol 2 spells bytes as text and an encoding
     if encoding not in ("latin1", "latin-1"): raise ValueError(f"bytes in the encoding {encoding!r}")
@@ -298,13 +313,12 @@ _TENSOR_GLOBALS = {("collections", "OrderedDict"): collections.OrderedDict,
                    ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor, ("torch._utils", "_rebuild_tensor"): _rebuild_tensor,
                    ("torch._utils", "_rebuild_parameter"): lambda data, *_: data,
                    ("torch", "Size"): tuple,
-                   **{("torch", name): np.dtype(d) for name, d in _STORAGES.items()}}
-_reconstruct = np.empty(0).__reduce__()[0]
-_scalar = np.float32(0).__reduce__()[0]
-_NUMPY_GLOBALS = {("numpy", "ndarray"): np.ndarray, ("numpy", "dtype"): np.dtype, ("_codecs", "encode"): _encode,
+                   **{("torch", name): name for name in _STORAGES}}
+_NUMPY_GLOBALS = {("numpy", "ndarray"): "ndarray", ("numpy", "dtype"): _Type, ("_codecs", "encode"): _encode,
                   ("collections", "OrderedDict"): collections.OrderedDict,
-                  **{(f"numpy.{c}.multiarray", n): f for c in ("core", "_core") for n, f in (("_reconstruct", _reconstruct), ("scalar", _scalar))},
-                  **{(f"numpy.{c}.numeric", "_frombuffer"): lambda b, d, shape, order: np.frombuffer(b, d).reshape(shape, order=order)
+                  **{(f"numpy.{c}.multiarray", "_reconstruct"): lambda *_: _Array(0) for c in ("core", "_core")},
+                  **{(f"numpy.{c}.multiarray", "scalar"): lambda type, data: np.frombuffer(data, type.dtype, 1)[0] for c in ("core", "_core")},
+                  **{(f"numpy.{c}.numeric", "_frombuffer"): lambda data, type, shape, order: np.frombuffer(data, type.dtype).reshape(shape, order=order)
                      for c in ("core", "_core")}}
 
 # %% ../nbs/03_files.ipynb #952557eb
@@ -337,7 +351,7 @@ def _read_zip(path):
         seen = {}
         def storage(dtype, key, numel):
             # bytes would make tensors that cannot be written to
-            if key not in seen: seen[key] = np.frombuffer(bytearray(z.read(f"{root}data/{key}")), dtype, numel)
+            if key not in seen: seen[key] = np.frombuffer(bytearray(z.read(f"{root}data/{key}")), _STORAGES[dtype], numel)
             return seen[key]
         return _Unpickler(io.BytesIO(z.read(pkl)), path, _TENSOR_GLOBALS, storage).load()
 
@@ -351,8 +365,8 @@ def _read_legacy(path):
         plain(), plain()  # version, sizes of C types
         start, wanted = f.tell(), {}
         def first(dtype, key, numel):
-            wanted[key] = dtype
-            return np.zeros(numel, dtype)
+            wanted[key] = np.dtype(_STORAGES[dtype])
+            return np.zeros(numel, wanted[key])
         _Unpickler(f, path, _TENSOR_GLOBALS, first).load()
         storages = {}
         for key in plain():

@@ -288,7 +288,7 @@ def _frames(served, tokens, lengths, n, before, window, on_frame, piece, rest):
         written, block = [], None
         while total < n:
             steps = min(piece, n - total)
-            if before + P + done + steps > served.config.context: break  # the window slides
+            if total % N == 0 and before + P + done + min(N, n - total) > served.config.context: break  # the window slides, between frames
             if done: past = [_append(own, new, P + done - written[-1].shape[1], _room(P + done, N), served.cache) for own, new in zip(past, block)]
             codes, logits, block = _frame(served, past=past, logits=logits, lengths=shard(jnp.asarray(lengths), ROWS), prompt=P, done=done,
                                           drawn=shard(jnp.asarray(drawn + total), ROWS), steps=steps, **rest)

@@ -94,12 +94,16 @@ def _preemption():
 
 # %% ../nbs/08_loop.ipynb #2c463a6c
 def read_log(directory: str | Path) -> list[dict]:
-    "The lines of a run's log, in order; a line cut short by a crash is left out."
+    "The lines of a run's log, in order, a step's evaluation joined to it; a line cut short by a crash is left out."
     path, lines = Path(directory) / "log.jsonl", []
     for line in path.read_text().splitlines() if path.exists() else []:
-        try: lines.append(json.loads(line))
+        try: _join(lines, json.loads(line))
         except json.JSONDecodeError: break
     return lines
+
+def _join(lines: list[dict], line: dict):
+    if lines and lines[-1]["step"] == line["step"]: lines[-1] |= line
+    else: lines.append(line)
 
 # %% ../nbs/08_loop.ipynb #461a1d83
 class _Log:
@@ -112,7 +116,7 @@ class _Log:
             with atomic_write(self.file) as p: p.write_text("".join(json.dumps(line) + "\n" for line in self.lines))
 
     def add(self, line: dict):
-        self.lines.append(line)
+        _join(self.lines, line)
         if self.file:
             with open(self.file, "a") as f: f.write(json.dumps(line) + "\n")
         if self.board:
@@ -190,11 +194,21 @@ def fit(step_fn,              # (state, batch) -> (state, metrics); metrics are 
                                          (f"; its batch: {about_batch(step - 1)}" if about_batch else ""))
             return values
 
+        def due(step): return evaluate_every and step and (step % evaluate_every == 0 or step == steps)
+
+        def measure(step, state):
+            nonlocal clock
+            begun = time.perf_counter()
+            found = {k: float(v) for k, v in evaluate(state).items()}
+            seconds = time.perf_counter() - begun
+            log.add(dict(step=step, **found, evaluation_seconds=seconds))
+            clock += seconds  # an evaluation is no part of a step
+
         def note(step, metrics):
-            "Look at a finished step; log it where that is due, an evaluation always."
+            "Look at a finished step; log it where that is due, an evaluation's always."
             nonlocal clock, logged
             values = look(step, metrics)
-            if step % log_every and step != steps and not (evaluate_every and step % evaluate_every == 0): return
+            if step % log_every and step != steps and not due(step): return
             seconds, clock = time.perf_counter() - clock, time.perf_counter()
             each, logged = seconds / max(1, step - logged), step
             log.add(dict(step=step, **values, **{k: amount / each for k, amount in per_step.items()}, seconds=seconds, seconds_left=(steps - step) * each))
@@ -202,26 +216,23 @@ def fit(step_fn,              # (state, batch) -> (state, metrics); metrics are 
 
         quiet = {} if sys.stderr.isatty() else dict(delay=60, mininterval=60)  # a file gets a line a minute
         with closing(_Log(directory, first, tensorboard)) as log, tqdm(total=steps, initial=first, desc=describe, **quiet) as bar:
+            if due(first) and not (log.lines and log.lines[-1]["step"] == first and "evaluation_seconds" in log.lines[-1]):
+                measure(first, state)  # the run ended between the checkpoint and its evaluation
             batch = ahead.submit(batch_at, first) if first < steps else None
             for step in range(first + 1, steps + 1):
                 current, batch = batch.result(), ahead.submit(batch_at, step) if step < steps else None
                 state, metrics = compiled(state, current)
                 if waiting: note(*waiting)
                 waiting, stop = (step, metrics), told_to_stop(step)
-                evaluated = evaluate_every and (step % evaluate_every == 0 or step == steps)
                 saved = saver and (step % save_every == 0 or step == steps or stop)
+                if saved or due(step):
+                    note(*waiting)  # never save a state whose loss was not looked at
+                    waiting = None
                 if saved:  # first, so that an evaluation that fails, or takes longer than a preemption waits, loses nothing
-                    look(*waiting) if evaluated else note(*waiting)  # never save a state whose loss was not looked at
                     settle()
                     try: saving = step, _save(saver, state, config)
                     except OSError as e: lost(step, e)
-                if evaluated:
-                    jax.block_until_ready(metrics)
-                    begun = time.perf_counter()
-                    waiting = step, metrics | {k: float(v) for k, v in evaluate(state).items()}  # before the next step uses the state up
-                    clock += time.perf_counter() - begun  # an evaluation is no part of a step
-                    if saved: note(*waiting)
-                if saved: waiting = None
+                if due(step): measure(step, state)  # before the next step uses the state up
                 bar.update()
                 if stop: break
             if waiting: note(*waiting)

@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image
 from scipy.sparse.csgraph import maximum_bipartite_matching
 from scipy.spatial import KDTree
+from scipy.special import logsumexp
 
 from .files import read_safetensors, write_safetensors
 from .settings import lookup
@@ -111,13 +112,17 @@ def _ids(a, what: str, classes: int, ignore: int) -> np.ndarray:
     return a
 
 # %% ../nbs/19_metrics.ipynb #9c79750f
+def _same_shape(truth, prediction):
+    truth, prediction = np.asarray(truth), np.asarray(prediction)
+    if truth.shape != prediction.shape: raise ValueError(f"truth has shape {truth.shape}, prediction {prediction.shape}")
+    return truth, prediction
+
 def mask_iou(truth: np.ndarray,      # masks or class ids of any shape; what is not 0 is foreground
              prediction: np.ndarray, # the same shape
              ignore: int = 255,      # truth with this id is not counted
             ) -> float:
     "Foreground IoU in [0, 1]; two empty masks agree (1.0). Raises `ValueError` for shapes that differ."
-    truth, prediction = np.asarray(truth), np.asarray(prediction)
-    if truth.shape != prediction.shape: raise ValueError(f"truth has shape {truth.shape}, prediction {prediction.shape}")
+    truth, prediction = _same_shape(truth, prediction)
     keep = truth != ignore
     a, b = (truth != 0) & keep, (prediction != 0) & keep
     union = np.count_nonzero(a | b)
@@ -128,7 +133,9 @@ def agnostic_iou(truth: np.ndarray,      # (H, W) class ids of one picture
                  prediction: np.ndarray, # the same shape
                  ignore: int = 255,      # truth with this id is not counted
                 ) -> float:
-    "Mean over the classes in the truth of the best IoU that any predicted class has with it, in [0, 1]; NaN where nothing counts."
+    """Mean over the classes in the truth of the best IoU that any predicted class has with it, in [0, 1]; NaN where nothing counts.
+    Raises `ValueError` for shapes that differ."""
+    _same_shape(truth, prediction)
     keep = np.asarray(truth) != ignore
     (t_names, t), (p_names, p) = (np.unique(np.asarray(a)[keep], return_inverse=True) for a in (truth, prediction))
     if not len(t_names): return float("nan")
@@ -139,13 +146,13 @@ def best_shift(truth: np.ndarray,      # (H, W) class ids of one picture
                prediction: np.ndarray, # the same shape
                reach: int,             # pixels, up to which it is moved along both axes
                ignore: int = 255,
-               step: int = 1,
               ) -> np.ndarray:
-    "The prediction moved to where most pixels are right, its border repeated; the smallest move among equals."
-    moves, padded = range(-reach, reach + 1, step), np.pad(prediction, reach, mode="edge")
+    "The prediction moved to where most pixels are right, its border repeated; the smallest move among equals. Raises `ValueError` for shapes that differ."
+    _same_shape(truth, prediction)
+    moves, padded = range(-reach, reach + 1), np.pad(prediction, reach, mode="edge")
     (h, w), keep = truth.shape, truth != ignore
     at = lambda y, x: padded[reach + y:reach + y + h, reach + x:reach + x + w]
-    return at(*max(sorted(((y, x) for y in {0, *moves} for x in {0, *moves}), key=lambda m: (abs(m[0]) + abs(m[1]), m)),
+    return at(*max(sorted(((y, x) for y in moves for x in moves), key=lambda m: (abs(m[0]) + abs(m[1]), m)),
                    key=lambda m: np.count_nonzero((at(*m) == truth) & keep)))
 
 # %% ../nbs/19_metrics.ipynb #e2a865af
@@ -168,8 +175,7 @@ def decode_mask(image: np.ndarray,   # (H, W, 3) uint8, or float in [0, 1]
                 size: tuple | None = None, # (height, width) of the truth; the picture's by default
                ) -> np.ndarray:      # (height, width) int64
     "The class of the nearest colour by L1, at the truth's size; ties go to the lower class. Raises `ValueError` for what is no picture."
-    image = np.asarray(image)
-    if image.ndim != 3 or image.shape[-1] != 3: raise ValueError(f"a mask is a picture (H, W, 3), not {image.shape}")
+    if np.ndim(image) != 3: raise ValueError(f"a mask is a picture (H, W, 3), not {np.shape(image)}")
     pixels = as_pixels(image)
     if size is not None and tuple(size) != pixels.shape[:2]:
         pixels = np.stack([np.asarray(Image.fromarray(p).resize(size[::-1], Image.Resampling.BILINEAR))
@@ -189,7 +195,7 @@ def psnr(a: np.ndarray, # images, uint8 in 0…255 or float in [0, 1]
 # %% ../nbs/19_metrics.ipynb #679c3ac4
 def thinned(lines: np.ndarray # (H, W), of what is above 0
            ) -> np.ndarray:   # (H, W) bool
-    "Lines of one pixel, of the same connected pieces: what the rule of Zhang and Suen (1984) leaves."
+    "Lines of one pixel: what the rule of Zhang and Suen (1984) leaves. It keeps pieces whole but for specks of two by two pixels and their like, which vanish."
     x = np.pad(np.uint8(lines > 0), 1)
     while True:
         before = x
@@ -341,10 +347,12 @@ def frechet_score(real: FeatureStats, fake: FeatureStats,
 def frechet_infinity(real: FeatureStats, fake: np.ndarray, # (N, d) features
                      metric: str = "FID", protocol: str = "", points: int = 15, seed: int = 0) -> Score:
     """The Fréchet distance extrapolated to infinitely many generated samples, from `points` subsets of N/5 to N evenly spaced in 1/n.
-    Raises `ValueError` for fewer than 10 generated samples or 2 real ones."""
+    Raises `ValueError` for fewer than 10 generated samples or 2 real ones, for features of different dimensions, and for fewer than 2 points."""
     fake, rng = as_features(fake), np.random.default_rng(seed)
     N = len(fake)
     if N < 10 or real.n < 2: raise ValueError(f"{metric} at infinite N needs at least 10 generated samples and 2 real ones, not {N} and {real.n}")
+    if fake.shape[1:] != real.mean.shape: raise ValueError(f"features have {real.mean.size} and {fake.shape[1]} dimensions")
+    if points < 2: raise ValueError(f"a line goes through at least 2 points, not {points}")
     root, sizes = _root(real), np.unique(np.rint(1 / np.linspace(5 / N, 1 / N, points)).astype(int))
     def distance(n):
         x = fake[np.sort(rng.permutation(N)[:n])].astype(np.float64)
@@ -415,13 +423,12 @@ def inception_score(logits: np.ndarray,       # (N, classes), in the order of th
     if min(splits, repeats) < 1: raise ValueError(f"splits and repeats must be at least 1, not {splits} and {repeats}")
     if len(x) < 2 * splits * repeats: raise ValueError(f"IS in {splits * repeats} splits needs at least {2 * splits * repeats} samples, not {len(x)}")
     if seed is not None: x = x[np.random.RandomState(seed).permutation(len(x))]
-    x = x - x.max(1, keepdims=True)
-    log_p = x - np.log(np.exp(x).sum(1, keepdims=True))
+    log_p = x - logsumexp(x, 1, keepdims=True)
     parts = [part for repeat in np.split(log_p, repeats)
              for part in (repeat[i * len(repeat) // splits:(i + 1) * len(repeat) // splits] for i in range(splits))
             ] if len(x) % repeats == 0 else None
     if parts is None: raise ValueError(f"{len(x)} samples do not divide into {repeats} repeats")
-    scores = [np.exp((np.exp(part) * (part - np.log(np.exp(part).mean(0)))).sum(1).mean()) for part in parts]
+    scores = [np.exp((np.exp(part) * (part - logsumexp(part, 0) + np.log(len(part)))).sum(1).mean()) for part in parts]
     note = f"standard deviation {np.std(scores):.3g} over {len(scores)} parts" if len(scores) > 1 else ""
     return Score("IS", float(np.mean(scores)), len(x),
                  "; ".join(s for s in (protocol, f"{repeats} x {len(x) // repeats} samples in {splits} split{'s' * (splits > 1)}") if s),
@@ -466,7 +473,8 @@ def reference_features(features: Callable,  # pictures -> (n, d); with `protocol
                        pictures: np.ndarray, # a batch
                        directory: str | Path,
                       ) -> np.ndarray:
-    "`features(pictures)`, read from `directory` where they are kept already."
+    "`features(pictures)`, read from `directory` where they are kept already; those of random weights, which have no digest to be known by, are not kept."
+    if features.digest == "random": return features(pictures)
     pictures = np.ascontiguousarray(pictures)
     digest = hashlib.sha256(f"{features.protocol} {features.digest} {pictures.shape} {pictures.dtype}".encode() + pictures.tobytes()).hexdigest()
     path = Path(directory) / f"{digest}.safetensors"

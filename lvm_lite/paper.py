@@ -21,7 +21,7 @@ from .generation import Served, serve
 from .loop import read_log
 from .model import compute_dtype
 from .sentences import prompt, video_prompt
-from .settings import MODELS, STAGES, ModelConfig, Profile, checkout
+from .settings import MODELS, STAGES, ModelConfig, Profile, checkout, lookup
 from .sources import DATA_SETS, open_source, wanted
 from .tasks import TABLE3, Task, as_task, as_unit, draw_pair, stand_in, world_level
 from .tokenizer import load_tokenizer, tokenizer_hash
@@ -82,7 +82,7 @@ def open_artist(settings: Profile,
     """The model that a figure is about. Raises `FileNotFoundError` that says what to put where and what it takes, and `ValueError` for weights of
     another tokenizer."""
     tokenizer = load_tokenizer(settings.tokenizer)
-    name = str(source) or dict(finetune="sample", long_video="sample-long")[stage] if settings.tokenizer == "sample" else source
+    name = str(source) or lookup(dict(finetune="sample", long_video="sample-long"), stage, "stage that ships") if settings.tokenizer == "sample" else source
     directory = model_directory(name) if name else checkout() / "runs" / settings.name / stage / "model"
     if not directory.exists(): raise FileNotFoundError(f"{directory} is not there" + ("" if name else f": {training_time(settings, stage)}"))
     model = load_model(directory, compute_dtype())

@@ -107,7 +107,7 @@ def score(asked: Asked,
 def _cells(asked: Asked, answer):
     "Rows of (picture, title, whether the model made it); None leaves a gap."
     shown, truth = list(asked.images), [] if asked.truth is None else list(asked.truth)
-    if asked.pairs or asked.frames == 1 and len(shown) % 2:
+    if asked.pairs:
         top = [(x, f"pair {k + 1}", False) for k, x in enumerate(shown[:-1:2])] + [(shown[-1], "query", False)]
         return [top, [(x, "", False) for x in shown[1::2]] + [(answer[0], "answer", True)] + [(x, "truth", False) for x in truth]]
     film = [(x, f"{i + 1}", i >= len(shown)) for i, x in enumerate([*shown, *answer])]
@@ -140,7 +140,8 @@ def sheet(asked: Asked,
 def check_film(kind: str, # "gif" or "mp4"
                rate: int, # frames a second
               ):
-    "Raises a `ValueError` for less than a frame a second, and for MP4 without PyAV."
+    "Raises a `ValueError` for another kind, for less than a frame a second, and for MP4 without PyAV."
+    if kind not in ("gif", "mp4"): raise ValueError(f"a film is a .gif or a .mp4, not a .{kind}")
     if rate < 1: raise ValueError(f"a film needs at least 1 frame a second, not {rate}")
     if kind != "gif" and not find_spec("av"): raise ValueError("a film as MP4 needs PyAV: pip install 'lvm-lite[data]', or make a GIF (--format gif)")
 
@@ -148,8 +149,9 @@ def write_film(path: Path,         # .gif, or .mp4, which needs PyAV
                frames: np.ndarray, # (F, H, W, 3) uint8
                rate: int,          # frames a second
               ):
-    "Write frames as a film. Raises what `check_film` raises."
+    "Write frames as a film. Raises what `check_film` raises, and `ValueError` for none."
     check_film(kind := path.suffix[1:].lower(), rate)
+    if not len(frames): raise ValueError(f"{path}: a film of no frames")
     with atomic_write(path) as temporary:
         if kind == "gif":
             first, *rest = map(Image.fromarray, frames)
@@ -365,7 +367,7 @@ class watch:
                  every: float = 2.0,              # seconds from one look to the next
                  live: bool | None = None,        # widgets, or text; by default widgets where a notebook application shows them
                 ):
-        self.directory, self.every, self.live, self.step, self._ended = Path(directory), every, _looked_at() if live is None else live, -1, threading.Event()
+        self.directory, self.every, self.live, self.last, self._ended = Path(directory), every, _looked_at() if live is None else live, None, threading.Event()
 
     def __enter__(self) -> "watch":
         if self.live:
@@ -388,11 +390,11 @@ class watch:
     def update(self):
         "Show what is new."
         log = read_log(self.directory)
-        if not log or log[-1]["step"] == self.step: return
-        self.step = log[-1]["step"]
+        if not log or log[-1] == self.last: return  # an evaluation may have joined it
+        self.last = log[-1]
         if not self.live: print(log_line(log[-1]), flush=True); return
         self.said.value, self.curve.value = log_line(log[-1]), loss_curve(log)
-        if found := sorted((self.directory / "samples").glob("*.png")):
+        if found := sorted((self.directory / "samples").glob("[0-9]*.png")):  # what is being written begins with a dot
             image, out = Image.open(found[-1]), io.BytesIO()
             image.resize((image.width * 3, image.height * 3), Image.Resampling.NEAREST).save(out, "PNG")
             self.samples.value = out.getvalue()

@@ -163,10 +163,11 @@ def pretokenize(path: str | Path,          # directory, or a URL such as gs://bu
                 encoders: int = 0,         # of Ray Data, each with a tokenizer; 0 makes everything in this process
                 resources: dict = {},      # of an encoder, in Ray's words: dict(num_gpus=1)
                ) -> int:                   # shards that are still missing, because other ranks make them
-    "Make the corpus at `path`; shards that are there are not made again. Raises `ValueError` for a rank that there is not, or two works of one name."
+    "Make the corpus at `path`; shards that are there are not made again. Raises `ValueError` for a rank that there is not, no works, or two of one name."
     if not 0 <= rank < ranks: raise ValueError(f"rank {rank} of {ranks}: ranks count from 0 to {ranks - 1}")
     if shard_size < 1: raise ValueError(f"a shard has at least 1 sentence, not {shard_size}")
     names = [w.name for w in works]
+    if not names: raise ValueError(f"{path}: no works, so nothing to be tokenised")
     if twice := sorted({n for n in names if names.count(n) > 1}):
         raise ValueError(f"two works of one name: {', '.join(twice)}; each becomes a source of the corpus")
     todo = pieces(works, shard_size, images)
@@ -276,27 +277,29 @@ def pretokenize_stream(path: str | Path,
                        images: int = IMAGES,
                       ) -> int:          # sentences
     """Make the corpus at `path` of a stream, a shard of each of its sources; one with too few items for a sentence is left out.
-    Raises `ValueError` for a stream that holds nothing, or has other shards than an earlier one wrote here, or a corpus that was begun otherwise."""
+    Raises `ValueError` for a stream that makes no sentence, or has other shards than an earlier one wrote here, or a corpus that was begun otherwise."""
+    check_length(images)
     hashed, config = _describe(tokenizer := _load(tokenizer))
     stream = iter(stream)
     if (first := next(stream, None)) is None: raise ValueError(f"{name}: the stream holds nothing")
     writer = CorpusWriter(path, images * config.tokens_per_image, vocab_size or config.codebook_size + 100, hashed,
                           dict(seed=seed, images=images, stream=name, names_and_first_item=fingerprint(first), options=first.options,
                                **_taken(as_task(task))))
-    sentences, left = 0, {shard: writer.records(name, shard) for _, shard in writer.done()}  # by a stream before
+    sentences, too_few, left = 0, None, {shard: writer.records(name, shard) for _, shard in writer.done()}  # by a stream before
     def refuse(shard, there, count):
         raise ValueError(f"{path} has {there} sentences of shard {shard}, where this stream makes {count}: "
                          f"it is another one; remove {path} or write elsewhere")
     for shard, source in enumerate(tqdm(chain([first], stream), desc="tokenising a stream", unit=" shards", **_quiet())):
         work = Work(name, task, source)
         try: count = work.count(images)
-        except ValueError: count = 0
+        except ValueError as e: count, too_few = 0, e
         sentences += count
         if (there := left.pop(shard, 0)) and there != count: refuse(shard, there, count)
         if there or not count: continue
         own = int(generator("stream", (seed, shard)).integers(2**31))  # or each shard would have the same holes
         writer.write(name, shard, *tokenize(Piece(name, shard, 0, count), work, tokenizer, own, images))
     for shard, there in left.items(): refuse(shard, there, 0)
+    if not sentences: raise ValueError(f"{name}: no source of the stream makes a sentence of {images} images ({too_few}); remove {path} before another try")
     writer.close()
     return sentences
 

@@ -49,6 +49,8 @@ def read_image(file,                  # a path, bytes or a binary file
     if upright:
         try: ImageOps.exif_transpose(image, in_place=True)
         except (SyntaxError, TypeError, ValueError, struct.error): pass  # a damaged EXIF block is no fault of the picture
+    if image.mode == "I" and not 0 <= image.getextrema()[0] <= image.getextrema()[1] <= 65535:
+        raise ValueError(f"holds numbers from {image.getextrema()[0]} to {image.getextrema()[1]}: write whole numbers of 8 or 16 bits")
     if image.mode.startswith("I;16") or image.mode == "I" and np.asarray(image).max() > 255:
         return np.repeat((np.asarray(image) >> 8).astype(np.uint8)[..., None], 3, -1)
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
@@ -372,8 +374,9 @@ def _read_frame(root, want, beside, numbers, palette, frame):
     return Scene(read_image(root / frame), **found, name=frame, palette=palette)
 
 # %% ../nbs/05_readers.ipynb #f7db8b0a
-_COCO_JSON = {"instances": "instances", "boxes": "instances", "keypoints": "person_keypoints", "classes": "panoptic"}
-_COCO_KEYS = {"instances": ("area", "bbox", "category_id", "segmentation"),
+_COCO_JSON = {"labels": "instances", "instances": "instances", "boxes": "instances", "keypoints": "person_keypoints", "classes": "panoptic"}
+_COCO_KEYS = {"labels": ("area", "bbox", "category_id"),
+              "instances": ("area", "bbox", "category_id", "segmentation"),
               "boxes": ("area", "bbox", "category_id"),
               "keypoints": ("keypoints", "num_keypoints"),
               "classes": ("segments_info",)}
@@ -394,7 +397,7 @@ def coco(root: Path, split: str, want: set, take: Take, palette: str = "coco") -
 def _read_coco(root, folder, split, want, take, tables, ids, palette, name):
     image, found = read_image(root / folder / name), {}
     mine = {kind: [a for a in table.get(ids[name], []) if not a.get("iscrowd")] for kind, table in tables.items()}
-    if want & {"instances", "boxes"}:
+    if want & {"labels", "instances", "boxes"}:
         objects = sorted(mine["instances"], key=lambda a: -a["area"])
         found["labels"] = np.array([a["category_id"] for a in objects], np.int32)
         found["boxes"] = np.rint([[x, y, x + w, y + h] for x, y, w, h in (a["bbox"] for a in objects)]).astype(np.int32).reshape(-1, 4)

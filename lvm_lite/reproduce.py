@@ -116,13 +116,13 @@ def step_parameters(steps: list[Step], profile: str, root: Path,
     "Each step's parameters from settings.ini and `assignments`; raises `ValueError` that names what no step or notebook has, and as `read_profiles` does."
     ini = read_profiles(root / "settings.ini")
     _check_sections(ini.sections(), [s.name for s in (*STEPS, *steps)])
-    table = {s.name: s.parameters | ({k: parse_value(v) for k, v in ini[f"{s.name}.{profile}"].items()} if f"{s.name}.{profile}" in ini else {}) for s in steps}
+    table = {s.name: s.parameters | (dict(ini[f"{s.name}.{profile}"]) if f"{s.name}.{profile}" in ini else {}) for s in steps}  # texts are parsed below
     for text in assignments:
         match = re.fullmatch(r"([\w-]+)\.(\w+)=(.*)", text)
         if not match: raise ValueError(f"--set {text}: write STEP.parameter=value, such as fig03.seed=1")
         if match[1] not in table and match[1] in {s.name for s in STEPS}:
             raise ValueError(f"--set {text}: {match[1]} is not among the steps asked for, {', '.join(table)}")
-        lookup(table, match[1], "step")[match[2]] = parse_value(match[3])
+        lookup(table, match[1], "step")[match[2]] = match[3]
     for s in steps:
         if s.notebook: known = {name: parse_value(source) for name, source in notebook_parameters(root / "nbs" / f"{s.notebook}.ipynb").items()}
         elif not table[s.name]: continue
@@ -132,8 +132,12 @@ def step_parameters(steps: list[Step], profile: str, root: Path,
         if "profile" in table[s.name]: raise ValueError(f"{s.name}.profile: a step's profile is that of the run, --profile")
         for name in table[s.name]:
             if name not in known: raise ValueError(f"{s.notebook or s.function} has no parameter {name!r}; it has {', '.join(known)}")
-            value, default = table[s.name][name], known[name]
-            if isinstance(default, (int, float, list, dict)) and not isinstance(value, (int, float) if isinstance(default, float) else type(default)):
+            text, default = table[s.name][name], known[name]
+            value = parse_value(text) if isinstance(text, str) else text
+            if isinstance(default, str) and not isinstance(value, str): value = text  # a folder may be called 2024
+            table[s.name][name] = value
+            if isinstance(default, (int, float, list, dict)) and (isinstance(value, bool) > isinstance(default, bool) or not isinstance(
+                    value, (int, float) if isinstance(default, float) else type(default))):
                 raise ValueError(f"{s.name}.{name} is {default!r} by default, and {value!r} is no {type(default).__name__}")
     return table
 
@@ -466,7 +470,7 @@ def reproduce(profile: str = "sample",
     tasks = list(_tasks(plan, left_out, results, force))
     if jobs > 1: tasks.sort(key=lambda t: not any(t["name"] in s.inputs for s in steps)) # what others wait for first
     with chdir(root): code = _run_tasks(tasks, database, jobs)
-    if code > 2: raise RuntimeError("doit broke off; its message stands above")
+    if code > 2: raise OSError("doit broke off; its message stands above")
     for step in steps:
         if step.name in results: continue
         lost = _needs(step, [name for name, (state, *_) in results.items() if state in ("failed", "not run", "skipped")])

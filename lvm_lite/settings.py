@@ -168,8 +168,8 @@ def read_profiles(path: str | Path | None = None # an INI file; the checkout's s
     path = path or (checkout() and checkout() / "settings.ini")
     if path is None: ini.read_dict(SAMPLE)
     else:
-        try: found = ini.read(path)
-        except configparser.Error as e: raise ValueError(f"{path} is no file of profiles: {' '.join(str(e).split())}") from None
+        try: found = ini.read(path, encoding="utf-8")
+        except (configparser.Error, UnicodeDecodeError) as e: raise ValueError(f"{path} is no file of profiles: {' '.join(str(e).split())}") from None
         if not found: raise FileNotFoundError(f"{path}: no such profile file")
     return ini
 

@@ -78,7 +78,9 @@ def as_pixels(image) -> np.ndarray:
 def nearest_colour(pixels: np.ndarray,  # (..., 3) float32 in [0, 255]
                    colours: np.ndarray, # (K, 3) uint8
                   ) -> np.ndarray:
-    "Which colour is nearest by L1, (...) uint8 (uint16 from 257 colours on); ties go to the lower number."
+    """Which colour is nearest by L1, (...) uint8 (uint16 from 257 colours on); ties go to the lower number.
+    Raises `ValueError` for pixels of another number of channels."""
+    if pixels.shape[-1:] != (3,): raise ValueError(f"pixels have three channels, (..., 3), not {pixels.shape}")
     planes = np.moveaxis(pixels, -1, 0).copy()
     best, out = np.full(planes.shape[1:], np.inf, np.float32), np.zeros(planes.shape[1:], np.uint8 if len(colours) <= 256 else np.uint16)
     for k, colour in enumerate(np.asarray(colours, np.float32)):  # colour by colour and channel by channel: 256 x 256 pixels and 150 colours in some 30 ms
@@ -90,7 +92,7 @@ def nearest_colour(pixels: np.ndarray,  # (..., 3) float32 in [0, 255]
 def decode_palette(image: np.ndarray,               # (..., H, W, 3) uint8, or float in [0, 1]
                    colours: np.ndarray = PALETTE,   # (K, 3) uint8
                   ) -> np.ndarray:
-    "The class whose colour is nearest, (..., H, W), as `nearest_colour` says. Raises as `as_unit` does."
+    "The class whose colour is nearest, (..., H, W), as `nearest_colour` says. Raises as `as_unit` and `nearest_colour` do."
     return nearest_colour(as_pixels(image), colours)
 
 # %% ../nbs/02_tasks.ipynb #2d2ae4d5

@@ -38,7 +38,10 @@ class VQGANConfig:
 
     def __post_init__(self):
         at_least_one(self, "channels", "num_res_blocks", "z_channels", "embed_dim", "codebook_size", "resolution", "norm_groups")
-        object.__setattr__(self, "channel_mult", tuple(self.channel_mult))
+        try: object.__setattr__(self, "channel_mult", tuple(self.channel_mult))
+        except TypeError: pass  # what it is instead is said below
+        if not isinstance(self.channel_mult, tuple) or not self.channel_mult or not all(isinstance(m, int) and m > 0 for m in self.channel_mult):
+            raise ValueError(f"channel_mult is a whole number above 0 for each level, not {self.channel_mult!r}")
         if bad := [c for c in self.widths if c % self.norm_groups]:
             raise ValueError(f"widths {bad} do not divide into {self.norm_groups} norm_groups")
         if self.resolution % self.factor: raise ValueError(f"resolution {self.resolution} is no multiple of {self.factor}, the pixels a code")
@@ -406,6 +409,8 @@ def config_from_json(j: dict, source: str = "config.json") -> VQGANConfig:
     try:
         if "block_out_channels" in j:
             w = j["block_out_channels"]
+            if not isinstance(w, list) or not w or not all(isinstance(x, int) and x > 0 for x in w):
+                raise ValueError(f"block_out_channels is a whole number above 0 for each level, not {w!r}")
             want(act_fn="silu", mid_block_add_attention=False, norm_type="group", in_channels=3, out_channels=3,
                  down_block_types=["DownEncoderBlock2D"] * len(w), up_block_types=["UpDecoderBlock2D"] * len(w))
             if bad := [x for x in w if x % w[0]]: raise ValueError(f"{source}: block_out_channels {bad} are no multiples of the first, {w[0]}")

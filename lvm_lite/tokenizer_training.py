@@ -41,6 +41,9 @@ class TokenizerTraining:
     seed: int = 0
 
     def __post_init__(self):
+        if not (self.learning_rate > 0 and 0 <= self.ema_decay < 1 and self.quantize_from >= 0):
+            raise ValueError("a learning_rate is above 0, an ema_decay from 0 to below 1, a quantize_from at least 0, not "
+                             f"{self.learning_rate}, {self.ema_decay} and {self.quantize_from}")
         if self.codebook not in ("ema", "gradient"): raise ValueError(f"unknown codebook {self.codebook!r}; known: ema, gradient")
         # k-means lays the codebook in step `quantize_from`, counted from 0; the decoder sees codes in the steps after it
         if self.quantize_from >= self.steps - 1:

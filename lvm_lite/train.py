@@ -383,6 +383,9 @@ def run_stage(profile: str, stage: str,
         if start is None: model, begun = jax.jit(lambda: Llama(p.config, jax.random.key(p.seed)))(), None
         else:
             source = folder / start / "model" if start in BEFORE else start
+            if start in BEFORE and not source.is_dir():
+                raise FileNotFoundError(f"{source}: stage {stage} begins with the model of {start}, which is not there: "
+                                        f"lvm-lite train {start} --profile {profile} makes it, or name another model to start from")
             check_codes(noted_training(model_directory(source)), tokenizer, source)
             model, begun = load_model(source, accept=accept), weights_hash(model_directory(source))
         if replace(model.config, context=p.config.context) != p.config:
@@ -398,7 +401,7 @@ def run_stage(profile: str, stage: str,
 
 # %% ../nbs/18_train.ipynb #2124b500
 def default_mesh(config: ModelConfig, stage: Stage, devices: int) -> dict:
-    "Axes for so many devices: weights over at most 32, the batch over the rest; a sequence over several only when there are more devices than sequences."
+    "Axes for so many devices: weights over at most 32, the batch over the rest; a sequence over several only where the devices do not divide the batch."
     rows = np.gcd(devices, stage.batch_size)
     fsdp = np.gcd(np.gcd(int(rows), 32), config.hidden_dim)
     return dict(data=int(rows // fsdp), fsdp=int(fsdp), tensor=1, seq=int(devices // rows))
@@ -409,7 +412,9 @@ def topology_devices(topology: str) -> list:
     Raises `ValueError` for devices or topologies that there are not."""
     platform, _, shape = topology.partition(":")
     if platform in ("cpu", "gpu", "tpu"):
-        devices = jax.devices(platform)
+        if not re.fullmatch(r"([1-9]\d*)?", shape): raise ValueError(f"{topology}: write {platform}:N, such as {platform}:8")
+        try: devices = jax.devices(platform)
+        except RuntimeError as e: raise ValueError(f"{topology}: there is no {platform.upper()} here; a TPU need not be, such as v3:16x8 ({first_line(e)})") from None
         if shape and len(devices) < int(shape):
             raise ValueError(f"{topology}: there are {len(devices)} devices; "
                              f"XLA_FLAGS=--xla_force_host_platform_device_count={shape} makes a CPU pose as so many")

@@ -127,10 +127,6 @@ class Scene:
             if value is not None and value.shape[:2] != self.image.shape[:2]:
                 raise ValueError(f"{self.name or 'scene'}: {field} of {value.shape[:2]} pixels, but a picture of {self.image.shape[:2]}")
 
-    @property
-    def panoptic(self) -> np.ndarray | None:
-        "(H, W) int32, 1000 * class + object number: Cityscapes' rule, with 0 after a class that is not counted."
-        return None if self.classes is None or self.instances is None else self.classes.astype(np.int32) * 1000 + self.instances
 
 # %% ../nbs/01_world.ipynb #ee9a8733
 @dataclass(frozen=True, eq=False)
@@ -164,8 +160,8 @@ class Clip:
         if s.step not in (None, 1):
             raise ValueError(f"{self.name or 'clip'}: frames of a clip are cut in a row, not in steps of {s.step}, for flow leads to the next frame")
         first, last, _ = s.indices(len(self))
-        each = {f: v if v is None else v[first:last - (f == "flow")] for f in ("images", "classes", "instances", "boxes", "depth", "keypoints", "flow", "pair")
-                for v in [getattr(self, f)]}
+        each = {f: v if v is None else v[first:max(first, last - (f == "flow"))]
+                for f in ("images", "classes", "instances", "boxes", "depth", "keypoints", "flow", "pair") for v in [getattr(self, f)]}
         return replace(self, **each)
 
 # %% ../nbs/01_world.ipynb #8bdb68c3
@@ -374,8 +370,10 @@ class World:
                  level: str | Level = "colour"): # a name of `LEVELS`, or a level of your own
         among, self.split, self.size = lookup(SPLITS, split, "split"), split, size
         self.level = level if isinstance(level, Level) else lookup(LEVELS, level, "level")
+        if not isinstance(size, (int, np.integer)): raise ValueError(f"size {size!r} is no whole number of pixels")
         if size < 16: raise ValueError(f"size {size} is too small for a scene; take 16 pixels or more")
         rows = [(i, r) for i, r in enumerate(table("sprites")) if r["split"] in among]
+        lookup(rows[0][1], self.level.column, f"column of level {self.level.name!r}")
         self.things = [c for c in self.level.classes if c != "person"]
         if self.level.people[1] and "person" not in self.level.classes: raise ValueError(f"level {self.level.name!r} has people, but no class 'person'")
         self.members = {c: np.array([i for i, r in rows if r[self.level.column] == c]) for c in self.things}

@@ -20,7 +20,7 @@ from lvm_lite.files import write_safetensors
 from lvm_lite.metrics import ConfusionMatrix, FeatureStats, check_palette, frechet_distance, frechet_score, precision_recall, video_inception_score
 from lvm_lite.model import Llama
 from lvm_lite.settings import MODELS
-from lvm_lite.tasks import ADE20K_USUAL, PALETTES, TABLE4, draw_pair
+from lvm_lite.tasks import ADE20K_USUAL, PALETTES, TABLE4, TASKS, annotated, draw_pair
 from lvm_lite.tokenizer import load_tokenizer
 from tests.trees import H, W, film, jpg, png, put, shade
 
@@ -96,6 +96,16 @@ def data(tmp_path_factory):
     return at
 
 
+def test_views_of_one_name_are_told_apart(tmp_path, pair):
+    "A folder is of what was shown and of the truth, not of a view's name."
+    def ask(level):
+        shaded = annotated(lambda images: np.full_like(images, level))
+        protocol = replace(PROTOCOLS["sample-depth"], task=replace(TASKS["depth"], input=shaded))
+        return evaluate(protocol, None, pair[1], out=tmp_path, samples=2, progress=False)
+    ask(0), ask(0)
+    with pytest.raises(ValueError, match="samples of another evaluation"): ask(200)
+
+
 @pytest.mark.filterwarnings("ignore:F[IV]D of")
 @pytest.mark.parametrize("protocol, row", list(zip(PROTOCOLS, TABLE4)), ids=list(PROTOCOLS)[:8])
 def test_table_4(protocol, row, data, pair):
@@ -157,7 +167,7 @@ def test_the_pair_is_kept(data, pair, tmp_path):
     shutil.copytree(data / "cityscapes/leftImg8bit/val", tmp_path / "data/cityscapes/leftImg8bit/val")
     first_picture = min((tmp_path / "data/cityscapes/leftImg8bit/val").rglob("*.png"))
     png(first_picture, np.full((H, W, 3), 7, np.uint8))
-    with pytest.raises(ValueError, match="holds samples of another evaluation .names_and_first_item: "):
+    with pytest.raises(ValueError, match="holds samples of another evaluation .*names_and_first_item: "):
         evaluate("cityscapes-segmentation", *pair, tmp_path / "data", tmp_path / "run", samples=2, networks=STUBS, batch_size=2)
     (tmp_path / "run/pair.safetensors").unlink()
     with pytest.raises(ValueError, match="holds samples of another evaluation"):

@@ -162,8 +162,11 @@ def test_scripts_are_shell_and_executable():
 # --- the Slurm job ---
 
 def test_slurm_job_runs_on_every_task_and_comes_back(tmp_path):
-    tools = {"srun": '#!/usr/bin/env bash\ntrap "echo told >> $LOG; exit 0" TERM\nprintf "%s\\n" "$@" >> $LOG\n'
-                     '[[ $MODE == short ]] && exit 3\nfor i in {1..200}; do sleep 0.05; done\n',
+    # as Slurm's own: srun kills its tasks when it gets a SIGTERM, scancel --signal passes one to the tasks
+    tools = {"srun": '#!/usr/bin/env bash\nprintf "%s\\n" "$@" >> $LOG\n[[ $MODE == short ]] && exit 3\ntask & echo $! > $LOG.task\n'
+                     'trap "echo killed >> $LOG; kill -KILL $(cat $LOG.task)" TERM\nwait $!\n',
+             "task": '#!/usr/bin/env bash\ntrap "echo told >> $LOG; exit 0" TERM\necho running >> $LOG\nfor i in {1..200}; do sleep 0.05; done\n',
+             "scancel": '#!/usr/bin/env bash\n[[ "$*" == "--signal=TERM 7" ]] && kill -TERM $(cat $LOG.task)\n',
              "scontrol": '#!/usr/bin/env bash\necho "scontrol $*" >> $LOG\n'}
     for name, text in tools.items(): (tmp_path / name).write_text(text); (tmp_path / name).chmod(0o755)
     def job(mode):
@@ -173,7 +176,7 @@ def test_slurm_job_runs_on_every_task_and_comes_back(tmp_path):
     assert job("short").wait(20) == 3
     assert (tmp_path / "short").read_text().splitlines()[-3:] == ["finetune", "--profile", "a b"]
     running = job("long")
-    while not (tmp_path / "long").exists() or "a b" not in (tmp_path / "long").read_text(): assert running.poll() is None
+    while not (tmp_path / "long").exists() or "running" not in (tmp_path / "long").read_text(): assert running.poll() is None
     running.terminate()
     assert running.wait(20) == 0
     assert (tmp_path / "long").read_text().splitlines()[-2:] == ["told", "scontrol requeue 7"]

@@ -97,6 +97,7 @@ def test_coco(data):
     assert scene.keypoints.shape == (1, 17, 3) and scene.keypoints[0, :, 2].sum() == 2
     assert (scene.classes == 200).all()
     assert open_source("coco", data / "coco", want=set(), size=16)[0].boxes is None
+    assert open_source("coco", data / "coco", want={"labels"}, size=16)[0].labels.tolist() == [18, 44]
 
 
 def test_vipseg(data):
@@ -303,6 +304,8 @@ def test_numbers_of_either_order_of_bytes(tmp_path):
     Image.fromarray(np.full((16, 16), 0.5, np.float32)).save(tmp_path / "f.tiff")
     for read in (read_numbers, read_image):
         with pytest.raises(ValueError, match="holds fractions"): read(tmp_path / "f.tiff")
+    Image.fromarray(np.full((16, 16), 70_000, np.int32)).save(tmp_path / "i.tiff")
+    with pytest.raises(ValueError, match="holds numbers from 70000 to 70000"): read_image(tmp_path / "i.tiff")
 
 
 DAMAGED = [ # data set, file of its tree, what stands there instead, what is said
