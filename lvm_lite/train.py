@@ -414,7 +414,8 @@ def topology_devices(topology: str) -> list:
     if platform in ("cpu", "gpu", "tpu"):
         if not re.fullmatch(r"([1-9]\d*)?", shape): raise ValueError(f"{topology}: write {platform}:N, such as {platform}:8")
         try: devices = jax.devices(platform)
-        except RuntimeError as e: raise ValueError(f"{topology}: there is no {platform.upper()} here; a TPU need not be, such as v3:16x8 ({first_line(e)})") from None
+        except RuntimeError as e:
+            raise ValueError(f"{topology}: there is no {platform.upper()} here; a TPU need not be, such as v3:16x8 ({first_line(e)})") from None
         if shape and len(devices) < int(shape):
             raise ValueError(f"{topology}: there are {len(devices)} devices; "
                              f"XLA_FLAGS=--xla_force_host_platform_device_count={shape} makes a CPU pose as so many")
