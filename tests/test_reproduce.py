@@ -25,9 +25,10 @@ def write_notebook(path, *cells):
 
 
 script = """
-import sys
+import signal, sys
 from pathlib import Path
 from lvm_lite.reproduce import Step, reproduce
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job, as these tests may be, is started with it ignored
 steps = [Step("quick", "", notebook="paper/quick", outputs=("figures/quick.txt",)),
          Step("slow", "", notebook="paper/slow", inputs=("quick",), outputs=("figures/slow.txt",))]
 results = reproduce("sample", root=Path(sys.argv[1]), steps=steps)
