@@ -370,10 +370,6 @@ def measures_of(p: Protocol,
         found = networks.get(name)
         if isinstance(found, str): raise FileNotFoundError(found)
         return found or load_features(name)
-    def enough(name, frames):
-        fewest, most = NETWORKS[name].frames
-        if not fewest <= frames <= most:
-            raise ValueError(f"{p.name}: {NETWORKS[name].title} takes clips of {fewest} frames{' or more' * (most > fewest)}, not {frames}")
     def made(metric):
         if metric == "mIoU":
             colours, first = check_palette(PALETTES[palette], palette), int(palette != "sample")
@@ -383,12 +379,12 @@ def measures_of(p: Protocol,
         if metric == "edge F-measure": return edge_measure(max(1.0, round(0.0075 * 2**0.5 * size, 2)))
         if metric == "IS":
             video_is_parts(p.video_is, p.samples)
-            enough("c3d", p.frames)
+            NETWORKS["c3d"].check_frames(p.frames)
             return video_is_measure(network("c3d"), p.video_is)
         if metric == "FID": return distance_measure("FID", network("inception"), "", cache, p.samples)
         if metric.startswith("FVD"):
             first, _ = lookup(FVD, kind := metric.partition(" of ")[2] or p.fvd[0], "kind of FVD")
-            enough("i3d", p.frames - first)
+            NETWORKS["i3d"].check_frames(p.frames - first)
             if kind.endswith("frames") and (p.given, p.frames) != (5, 16):
                 raise ValueError(f"{p.name}: the kinds '16 frames' and '11 frames' of FVD are of 16 frames with 5 given, not of {p.frames} with {p.given}; "
                                  "'through 128 pixels' takes others")

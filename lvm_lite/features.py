@@ -244,6 +244,11 @@ class Network:
     frames: tuple = ()   # fewest and most frames of a clip
     batch: int = 8       # at once, over all devices
 
+    def check_frames(self, frames: int):
+        "Raises a `ValueError` for clips of a length that the network does not take."
+        if self.frames and not self.frames[0] <= frames <= self.frames[1]:
+            raise ValueError(f"{self.title} takes clips of {'at least ' if self.frames[1] > self.frames[0] else ''}{self.frames[0]} frames, not {frames}")
+
 NETWORKS = {
     "inception": Network("Inception-2015-12-05", Inception, 299, 4, ("tf1", "pytorch", "clean"), batch=32),
     "i3d": Network("I3D-Kinetics-400", I3D, 224, 5, ("tf1", "pytorch"), (9, 1 << 20)),
@@ -291,9 +296,7 @@ class Features:
 
     def __call__(self, images) -> np.ndarray:
         x, about = as_bytes(images, self.about.axes), self.about
-        if about.frames and not about.frames[0] <= x.shape[1] <= about.frames[1]:
-            raise ValueError(f"{about.title} takes clips of "
-                             f"{'at least ' if about.frames[1] > about.frames[0] else ''}{about.frames[0]} frames, not {x.shape[1]}")
+        about.check_frames(x.shape[1])
         out, waiting = [np.zeros((0, self.layer), np.float32)], None
         for first in range(0, len(x), self.batch):
             part = x[first:first + self.batch]

@@ -44,7 +44,7 @@ def as_uint8(image) -> np.ndarray: # (H, W, 3) or (H, W), uint8 or float in [0, 
     image = np.asarray(image)
     if image.ndim == 2: image = np.repeat(image[..., None], 3, -1)
     if image.ndim != 3 or image.shape[-1] != 3: raise ValueError(f"an image has shape (H, W, 3) or (H, W), not {image.shape}")
-    return np.rint(as_pixels(image)).astype(np.uint8)
+    return image if image.dtype == np.uint8 else np.rint(as_pixels(image)).astype(np.uint8)
 
 # %% ../nbs/21_figures.ipynb #8e8de877
 def _wrap(text: str, letters: int) -> str:

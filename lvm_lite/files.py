@@ -294,7 +294,7 @@ class _Type:
     "A dtype as a pickle describes it: of numbers or text alone, for an object is a pointer, and a file could forge one."
     def __init__(self, name, *_):
         self.dtype = np.dtype(name)
-        if self.dtype.kind not in "?biufcSU": raise ValueError(f"arrays of {self.dtype} are not read")
+        if self.dtype.kind not in "biufcSU": raise ValueError(f"arrays of {self.dtype} are not read")
 
     def __setstate__(self, state): self.dtype = self.dtype.newbyteorder(state[1])
 
@@ -316,10 +316,10 @@ _TENSOR_GLOBALS = {("collections", "OrderedDict"): collections.OrderedDict,
                    **{("torch", name): name for name in _STORAGES}}
 _NUMPY_GLOBALS = {("numpy", "ndarray"): "ndarray", ("numpy", "dtype"): _Type, ("_codecs", "encode"): _encode,
                   ("collections", "OrderedDict"): collections.OrderedDict,
-                  **{(f"numpy.{c}.multiarray", "_reconstruct"): lambda *_: _Array(0) for c in ("core", "_core")},
-                  **{(f"numpy.{c}.multiarray", "scalar"): lambda type, data: np.frombuffer(data, type.dtype, 1)[0] for c in ("core", "_core")},
-                  **{(f"numpy.{c}.numeric", "_frombuffer"): lambda data, type, shape, order: np.frombuffer(data, type.dtype).reshape(shape, order=order)
-                     for c in ("core", "_core")}}
+                  **{(f"numpy.{core}.{module}", name): made for core in ("core", "_core") for module, name, made in (
+                      ("multiarray", "_reconstruct", lambda *_: _Array(0)),
+                      ("multiarray", "scalar", lambda type, data: np.frombuffer(data, type.dtype, 1)[0]),
+                      ("numeric", "_frombuffer", lambda data, type, shape, order: np.frombuffer(data, type.dtype).reshape(shape, order=order)))}}
 
 # %% ../nbs/03_files.ipynb #952557eb
 class _Refused(ValueError):

@@ -194,9 +194,12 @@ def fit(step_fn,              # (state, batch) -> (state, metrics); metrics are 
                                          (f"; its batch: {about_batch(step - 1)}" if about_batch else ""))
             return values
 
-        def due(step): return evaluate_every and step and (step % evaluate_every == 0 or step == steps)
+        def due(step):
+            "Whether an evaluation is."
+            return evaluate_every and step and (step % evaluate_every == 0 or step == steps)
 
         def measure(step, state):
+            "Evaluate, and join what is found to the step's line of the log."
             nonlocal clock
             begun = time.perf_counter()
             found = {k: float(v) for k, v in evaluate(state).items()}

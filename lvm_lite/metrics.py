@@ -135,9 +135,9 @@ def agnostic_iou(truth: np.ndarray,      # (H, W) class ids of one picture
                 ) -> float:
     """Mean over the classes in the truth of the best IoU that any predicted class has with it, in [0, 1]; NaN where nothing counts.
     Raises `ValueError` for shapes that differ."""
-    _same_shape(truth, prediction)
-    keep = np.asarray(truth) != ignore
-    (t_names, t), (p_names, p) = (np.unique(np.asarray(a)[keep], return_inverse=True) for a in (truth, prediction))
+    truth, prediction = _same_shape(truth, prediction)
+    keep = truth != ignore
+    (t_names, t), (p_names, p) = (np.unique(a[keep], return_inverse=True) for a in (truth, prediction))
     if not len(t_names): return float("nan")
     both = np.bincount(t * len(p_names) + p, minlength=len(t_names) * len(p_names)).reshape(len(t_names), len(p_names))
     return float((both / (both.sum(1, keepdims=True) + both.sum(0) - both)).max(1).mean())
@@ -148,7 +148,7 @@ def best_shift(truth: np.ndarray,      # (H, W) class ids of one picture
                ignore: int = 255,
               ) -> np.ndarray:
     "The prediction moved to where most pixels are right, its border repeated; the smallest move among equals. Raises `ValueError` for shapes that differ."
-    _same_shape(truth, prediction)
+    truth, prediction = _same_shape(truth, prediction)
     moves, padded = range(-reach, reach + 1), np.pad(prediction, reach, mode="edge")
     (h, w), keep = truth.shape, truth != ignore
     at = lambda y, x: padded[reach + y:reach + y + h, reach + x:reach + x + w]

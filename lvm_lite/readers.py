@@ -49,9 +49,9 @@ def read_image(file,                  # a path, bytes or a binary file
     if upright:
         try: ImageOps.exif_transpose(image, in_place=True)
         except (SyntaxError, TypeError, ValueError, struct.error): pass  # a damaged EXIF block is no fault of the picture
-    if image.mode == "I" and not 0 <= image.getextrema()[0] <= image.getextrema()[1] <= 65535:
-        raise ValueError(f"holds numbers from {image.getextrema()[0]} to {image.getextrema()[1]}: write whole numbers of 8 or 16 bits")
-    if image.mode.startswith("I;16") or image.mode == "I" and np.asarray(image).max() > 255:
+    low, high = image.getextrema() if image.mode == "I" else (0, 0)
+    if low < 0 or high > 65535: raise ValueError(f"holds numbers from {low} to {high}: write whole numbers of 8 or 16 bits")
+    if image.mode.startswith("I;16") or high > 255:
         return np.repeat((np.asarray(image) >> 8).astype(np.uint8)[..., None], 3, -1)
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")

@@ -10,6 +10,7 @@ __all__ = ['TOKENIZERS', 'SCHEMES', 'VQGANConfig', 'Draw', 'Conv', 'GroupNorm', 
 
 # %% ../nbs/10_tokenizer.ipynb #8602580e
 import hashlib, json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -24,6 +25,12 @@ from .settings import ModelConfig, at_least_one, data_path
 from .tasks import as_array, check_unit
 
 # %% ../nbs/10_tokenizer.ipynb #2186d7c8
+def _levels(name: str, numbers) -> tuple[int, ...]:
+    levels = tuple(numbers) if isinstance(numbers, Iterable) else ()
+    if not levels or not all(isinstance(n, int) and n > 0 for n in levels):
+        raise ValueError(f"{name} is a whole number above 0 for each level, not {numbers!r}")
+    return levels
+
 @dataclass(frozen=True)
 class VQGANConfig:
     "The shape of a VQGAN. Defaults are LVM's: 256 x 256 pixels to 256 codes out of 8192, 146,244,675 parameters."
@@ -38,10 +45,7 @@ class VQGANConfig:
 
     def __post_init__(self):
         at_least_one(self, "channels", "num_res_blocks", "z_channels", "embed_dim", "codebook_size", "resolution", "norm_groups")
-        try: object.__setattr__(self, "channel_mult", tuple(self.channel_mult))
-        except TypeError: pass  # what it is instead is said below
-        if not isinstance(self.channel_mult, tuple) or not self.channel_mult or not all(isinstance(m, int) and m > 0 for m in self.channel_mult):
-            raise ValueError(f"channel_mult is a whole number above 0 for each level, not {self.channel_mult!r}")
+        object.__setattr__(self, "channel_mult", _levels("channel_mult", self.channel_mult))
         if bad := [c for c in self.widths if c % self.norm_groups]:
             raise ValueError(f"widths {bad} do not divide into {self.norm_groups} norm_groups")
         if self.resolution % self.factor: raise ValueError(f"resolution {self.resolution} is no multiple of {self.factor}, the pixels a code")
@@ -408,9 +412,7 @@ def config_from_json(j: dict, source: str = "config.json") -> VQGANConfig:
             raise ValueError(f"{source} describes a VQGAN of another kind than LVM's: {', '.join(bad)}")
     try:
         if "block_out_channels" in j:
-            w = j["block_out_channels"]
-            if not isinstance(w, list) or not w or not all(isinstance(x, int) and x > 0 for x in w):
-                raise ValueError(f"block_out_channels is a whole number above 0 for each level, not {w!r}")
+            w = _levels("block_out_channels", j["block_out_channels"])
             want(act_fn="silu", mid_block_add_attention=False, norm_type="group", in_channels=3, out_channels=3,
                  down_block_types=["DownEncoderBlock2D"] * len(w), up_block_types=["UpDecoderBlock2D"] * len(w))
             if bad := [x for x in w if x % w[0]]: raise ValueError(f"{source}: block_out_channels {bad} are no multiples of the first, {w[0]}")

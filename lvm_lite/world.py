@@ -127,7 +127,6 @@ class Scene:
             if value is not None and value.shape[:2] != self.image.shape[:2]:
                 raise ValueError(f"{self.name or 'scene'}: {field} of {value.shape[:2]} pixels, but a picture of {self.image.shape[:2]}")
 
-
 # %% ../nbs/01_world.ipynb #ee9a8733
 @dataclass(frozen=True, eq=False)
 class Clip:

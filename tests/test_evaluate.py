@@ -167,7 +167,7 @@ def test_the_pair_is_kept(data, pair, tmp_path):
     shutil.copytree(data / "cityscapes/leftImg8bit/val", tmp_path / "data/cityscapes/leftImg8bit/val")
     first_picture = min((tmp_path / "data/cityscapes/leftImg8bit/val").rglob("*.png"))
     png(first_picture, np.full((H, W, 3), 7, np.uint8))
-    with pytest.raises(ValueError, match="holds samples of another evaluation .*names_and_first_item: "):
+    with pytest.raises(ValueError, match=r"holds samples of another evaluation .first_question: \w+ there, \w+ here; names_and_first_item: "):
         evaluate("cityscapes-segmentation", *pair, tmp_path / "data", tmp_path / "run", samples=2, networks=STUBS, batch_size=2)
     (tmp_path / "run/pair.safetensors").unlink()
     with pytest.raises(ValueError, match="holds samples of another evaluation"):
